@@ -1,0 +1,132 @@
+/* cpu/cpu.h - one interface, several ways to run guest instructions.
+ *
+ * Charter: the seam between a machine and whatever executes its code. kvm/, bt/
+ * and interp/ each export one `const struct cpu_engine`; above this line nobody
+ * knows which is in use. An engine never calls a device: run() returns an exit
+ * and the caller answers it. The local APIC belongs to the engine (KVM's lives in
+ * the kernel); IOAPIC, PIC and PIT are the board's.
+ *
+ * Threads: one vCPU belongs to one thread. kick(), and the vm_ functions that say
+ * so, may be called from any. */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "cpu/model.h"
+#include "cpu/state.h"
+#include "hw/clock.h"
+#include "hw/irq.h"
+#include "hw/timer.h"
+#include "mem/mem.h"
+
+struct vcpu;    /* engine-private */
+struct cpu_vm;  /* engine-private: what the vCPUs of one machine share */
+
+struct cpu_vm_conf { /* all borrowed, outlive the cpu_vm */
+    struct mem *mem;
+    struct clock *clock;
+    struct timerq *timers;
+    const struct cpu_model *model; /* model->cpus = how many vCPUs may be made */
+    uint64_t code_cache_bytes;     /* bt: bound of the code cache; 0 = default */
+};
+
+enum cpu_exit_kind {
+    CPU_EXIT_KICKED,   /* kick() was called; nothing to do */
+    CPU_EXIT_MMIO,     /* u.mmio */
+    CPU_EXIT_PIO,      /* u.pio */
+    CPU_EXIT_EOI,      /* u.eoi.vector: EOI broadcast of a level-triggered interrupt */
+    CPU_EXIT_SHUTDOWN, /* triple fault (SDM vol 3A, 6.15) */
+    CPU_EXIT_STUCK,    /* the engine cannot go on (u.stuck.why says); the VM must stop */
+};
+
+struct cpu_exit {
+    enum cpu_exit_kind kind;
+    union {
+        struct {
+            gpa_t gpa;
+            uint64_t val; /* write: zero-extended value; read: the answer goes here */
+            uint8_t len;  /* bytes: 1, 2, 4 or 8 */
+            bool write;
+        } mmio;
+        struct {
+            uint16_t port;
+            uint8_t len; /* bytes: 1, 2 or 4 */
+            bool write;
+            uint32_t count; /* items, more than 1 for INS/OUTS on kvm */
+            void *data;     /* count items of len bytes, read or filled by the caller */
+        } pio;
+        struct {
+            uint8_t vector;
+        } eoi;
+        struct {
+            char why[160];
+        } stuck;
+    } u;
+};
+
+/* Counters since creation; what --stats prints. Sums over vCPUs by the caller. */
+struct cpu_stats {
+    uint64_t insns;       /* guest instructions executed (0 = not counted) */
+    uint64_t exits[8];    /* by enum cpu_exit_kind */
+    uint64_t tlb_misses, blocks, flushes, interrupts, exceptions, fallbacks;
+};
+
+struct cpu_engine {
+    const char *name; /* "kvm", "bt", "interp": what --engine takes */
+
+    /* Can it run here? 0, or -errno and the sentence that tells what to mend. Cheap
+     * (<= 2 ms). *hw: true when ring 0 runs at hardware speed (as measured). */
+    int (*probe)(bool *hw, struct err *e);
+
+    int (*vm_new)(const struct cpu_vm_conf *c, struct cpu_vm **ret, struct err *e);
+    void (*vm_free)(struct cpu_vm *vm); /* after its vCPUs; may be NULL */
+
+    /* Any thread. Deliver a message interrupt to the local APICs. */
+    void (*vm_msi)(struct cpu_vm *vm, struct msi m);
+    /* Any thread. Level of the 8259's INTR pin; when the CPU takes it the engine
+     * calls ack (under no lock of its own) on the vCPU's thread for the vector. */
+    void (*vm_extint)(struct cpu_vm *vm, bool level);
+    void (*vm_set_pic_ack)(struct cpu_vm *vm, int (*ack)(void *ctx), void *ctx);
+    /* A write of `len` bytes at `gpa` (any value if !match) signals eventfd `fd`
+     * and makes no exit. -ENOTSUP: the caller will see an MMIO exit instead. */
+    int (*vm_ioeventfd)(struct cpu_vm *vm, gpa_t gpa, unsigned len, bool match, uint64_t val, int fd,
+                        bool add);
+    /* Signalling `fd` sends `m`. m NULL = remove. -ENOTSUP: use vm_msi. */
+    int (*vm_irqfd)(struct cpu_vm *vm, unsigned gsi, const struct msi *m, int fd);
+    /* All vCPUs paused: dirty logging switched, or RAM replaced. */
+    void (*vm_mem_changed)(struct cpu_vm *vm, bool dirty_log);
+    /* kvm: add the kernel's dirty pages to mem's log. Others: nothing to do. */
+    int (*vm_dirty_sync)(struct cpu_vm *vm, struct err *e);
+
+    /* vCPU `index` in its power-on state. */
+    int (*vcpu_new)(struct cpu_vm *vm, unsigned index, struct vcpu **ret, struct err *e);
+    void (*vcpu_free)(struct vcpu *v); /* may be NULL */
+
+    /* Run until something needs the caller. Fills *x; the answer of a read exit is
+     * stored in *x (mmio.val, pio.data) and the SAME x passed to the next run().
+     * HLT waits inside. Errors: -EIO and a sentence: the engine is broken. */
+    int (*run)(struct vcpu *v, struct cpu_exit *x, struct err *e);
+    /* Any thread, async-signal-safe, sticky: the current or next run() returns
+     * CPU_EXIT_KICKED soon. */
+    void (*kick)(struct vcpu *v);
+
+    /* On the vCPU's thread, between runs, and not while a read exit waits for its
+     * answer (finish it with one kicked run()). */
+    int (*get)(struct vcpu *v, struct cpu_state *s, struct err *e);
+    int (*set)(struct vcpu *v, const struct cpu_state *s, struct err *e);
+
+    void (*stats)(struct vcpu *v, struct cpu_stats *out);
+};
+
+extern const struct cpu_engine cpu_kvm, cpu_interp;
+
+/* By name; "auto" measures (kvm if hardware, else the fastest software engine).
+ * Errors: -EINVAL unknown name, or probe's. */
+int cpu_engine_pick(const char *name, const struct cpu_engine **ret, struct err *e) MUST_CHECK;
+/* All engines built in, fastest first; NULL-terminated. */
+const struct cpu_engine *const *cpu_engines(void);
+
+#endif

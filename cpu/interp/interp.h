@@ -1,0 +1,23 @@
+/* cpu/interp/interp.h - the interpreter: Zydis decodes, C executes; slow, obvious, the oracle.
+ *
+ * decode.c    bytes to struct insn, block building      blocks.c  cache of decoded blocks
+ * interp.c    the engine and its loop                   i_*.c     handlers by family
+ * native.c    vector and x87 instructions run on the host's CPU (native.h) */
+#ifndef CPU_INTERP_INTERP_H
+#define CPU_INTERP_INTERP_H
+
+#include "cpu/interp/insn.h"
+
+/* Execute exactly one instruction at v->s.rip (no interrupts, no TF handling): what another engine
+ * calls for what it leaves out. Returns SOFT_OK (rip moved), SOFT_FAULT (v->exc; not
+ * delivered), SOFT_EXIT (v->exit), SOFT_STUCK, SOFT_BREAK (done; look at requests/mode). */
+int interp_one(struct vcpu *v);
+
+/* A vCPU of its own for one-off execution by an engine that is not a software one: no LAPIC. Load
+ * state with soft_set(), step with interp_one(), deliver faults with event_deliver_exc(). */
+int interp_bare_new(const struct cpu_vm_conf *c, struct vcpu **ret, struct err *e) MUST_CHECK;
+void interp_bare_free(struct vcpu *v);
+
+extern const struct soft_engine_ops interp_ops;
+
+#endif

@@ -1,0 +1,43 @@
+/* cpu/soft/lapic.h - the local APIC of a software vCPU: xAPIC and x2APIC, timer with one-shot,
+ * periodic and TSC-deadline. Source: SDM vol 3A, chapter 10.
+ * Threads: the owner's vCPU thread, but lapic_bus_msi(), which any thread may call: it posts into
+ * v->irr and requests. */
+#ifndef CPU_SOFT_LAPIC_H
+#define CPU_SOFT_LAPIC_H
+
+#include "cpu/soft/soft.h"
+
+void lapic_reset(struct vcpu *v);
+/* After soft_set(): restart the timer from s.lapic and s.tsc_deadline. Before soft_get(): write
+ * TMCCT and posted IRR bits into s. */
+void lapic_load(struct vcpu *v);
+void lapic_save(struct vcpu *v);
+
+/* Is `gpa` in the enabled xAPIC page? Accesses are 4 bytes wide at 16-byte steps. */
+bool lapic_claims(const struct vcpu *v, gpa_t gpa);
+void lapic_mmio_read(struct vcpu *v, unsigned off, unsigned len, uint64_t *val);
+/* May set *eoi_exit to a vector whose EOI must be broadcast (CPU_EXIT_EOI), else -1. */
+void lapic_mmio_write(struct vcpu *v, unsigned off, unsigned len, uint64_t val, int *eoi_exit);
+
+/* x2APIC MSRs 0x800..0x8ff: 0 or SOFT_FAULT (#GP) or SOFT_EXIT (EOI broadcast). */
+int lapic_msr_read(struct vcpu *v, uint32_t idx, uint64_t *val);
+int lapic_msr_write(struct vcpu *v, uint32_t idx, uint64_t val);
+int lapic_set_base(struct vcpu *v, uint64_t val);
+int lapic_set_deadline(struct vcpu *v, uint64_t val);
+void lapic_set_tpr(struct vcpu *v, uint8_t tpr);
+
+/* Vector that would be delivered now (priority above PPR), -1 if none. Takes posted bits in. */
+int lapic_pending(struct vcpu *v);
+/* Move `vector` from IRR to ISR. */
+void lapic_accept(struct vcpu *v, int vector);
+/* Timer fired (REQ_TIMER): set its LVT's vector. */
+void lapic_timer_expired(struct vcpu *v);
+/* LINT0 as ExtINT and unmasked: does the 8259's INTR reach this CPU? */
+bool lapic_takes_extint(const struct vcpu *v);
+
+/* Any thread: route a message to its destination(s). */
+void lapic_bus_msi(struct soft_vm *vm, struct msi m);
+/* An IPI written to ICR. */
+void lapic_bus_ipi(struct vcpu *from, uint64_t icr);
+
+#endif

@@ -1,0 +1,218 @@
+/* cpu/soft/soft.h - what the software engines (interp, bt) share: a CPU as the
+ * SDM describes it, less the fetching and executing of instructions.
+ *
+ * soft.c      the vCPU object, run loop, requests, stop-the-world
+ * mmu.c       paging, the software TLB, guest-linear loads and stores
+ * event.c     delivery of exceptions and interrupts; IRET
+ * xfer.c      far CALL/JMP/RET, INT n, SYSCALL/SYSENTER and returns
+ * segload.c   segment register loads, LDTR, TR, descriptor checks
+ * sysreg.c    CR0..CR8, DR, XCR0 and EFER writes with their rules
+ * msr.c       MSRs        lapic.c  local APIC      kvmclock.c  pvclock pages
+ *
+ * Conventions
+ *  - Functions that can fault return 0 (done) or an enum soft_stop. On non-zero
+ *    the caller returns it at once, having changed no architectural state; the run
+ *    loop delivers v->exc or returns v->exit. RIP still points at the instruction.
+ *  - v->s is always the whole truth between instructions; v->mode caches what
+ *    follows from it and is refreshed by soft_mode_update().
+ *  - An MMIO read in mid-instruction leaves with SOFT_EXIT; the instruction is run
+ *    again and its accesses answered from v->mmio in order (so an instruction
+ *    must make the same accesses in the same order when run again). */
+#ifndef CPU_SOFT_SOFT_H
+#define CPU_SOFT_SOFT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "cpu/cpu.h"
+
+enum soft_stop {
+    SOFT_OK = 0,
+    SOFT_FAULT, /* v->exc holds an exception of the current instruction */
+    SOFT_EXIT,  /* v->exit holds an exit; the instruction is run again (see above) */
+    SOFT_BREAK, /* instruction finished; leave exec() so the run loop looks at requests */
+    SOFT_SHUTDOWN,
+    SOFT_STUCK, /* cannot be executed by this engine; v->stuck says what */
+};
+
+/* v->requests, set from any thread */
+enum {
+    REQ_KICK = 1u << 0,
+    REQ_INTR = 1u << 1,  /* LAPIC or ExtINT may have something */
+    REQ_NMI = 1u << 2,
+    REQ_INIT = 1u << 3,
+    REQ_SIPI = 1u << 4,
+    REQ_TIMER = 1u << 5, /* LAPIC timer expired */
+    REQ_STOP = 1u << 6,  /* someone wants the world stopped: park */
+    REQ_STEP = 1u << 7,  /* TF, shadows, or debug: one instruction at a time (own thread) */
+    REQ_FLUSH = 1u << 8, /* flush TLB write rights */
+};
+
+/* v->mode: what decoding and access checks depend on. Part of a block's key. */
+enum {
+    MODE_CS16 = 0,         /* default operand/address size of CS */
+    MODE_CS32 = 1,
+    MODE_CS64 = 2,
+    MODE_CS = 3,           /* mask */
+    MODE_SS32 = 1 << 2,    /* stack pointer is ESP (or RSP) */
+    MODE_FLAT = 1 << 3,    /* ES,CS,SS,DS have base 0, limit 4G: no segment arithmetic */
+    MODE_CPL = 3 << 4,     /* shift 4 */
+    MODE_PE = 1 << 6,      /* protected */
+    MODE_LMA = 1 << 7,
+    MODE_PG = 1 << 8,
+    MODE_SMAP = 1 << 9,    /* CR4.SMAP and not EFLAGS.AC and CPL < 3: user pages barred */
+    MODE_FPU_NM = 1 << 10, /* x87 instruction gives #NM (CR0.EM or TS) */
+    MODE_SSE_BAD = 1 << 11,/* SSE gives #UD or #NM: look at CR0, CR4 */
+    MODE_AVX_BAD = 1 << 12,/* VEX gives #UD or #NM: look at CR0, CR4, XCR0 */
+};
+
+/* --- TLB ---------------------------------------------------------------- */
+enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
+#define TLB_INVALID 1ull /* never equal to a page address */
+
+struct tlb_entry { /* one page; tags are page-aligned linear addresses */
+    uint64_t rd, wr, ex;  /* == page: allowed on the fast path */
+    uintptr_t addend;     /* hva = gva + addend; valid when rd or wr or ex is */
+    gpa_t gpa;            /* page; valid when any tag is; also MMIO pages */
+    uint32_t flags;       /* TLBE_* */
+};
+enum { TLBE_GLOBAL = 1, TLBE_MMIO = 2, TLBE_NOTRAM = 2, TLBE_WOK = 4 /* write allowed, slow path */ };
+
+enum { /* index into vcpu.tlb: privilege of the access */
+    TLB_USER = 0,
+    TLB_KERNEL = 1,      /* supervisor, SMAP not enforced (AC=1 or implicit) */
+    TLB_KERNEL_SMAP = 2, /* supervisor explicit with SMAP enforced */
+    TLB_SETS = 3,
+};
+
+struct mmio_log { /* accesses of the instruction under way */
+    struct {
+        gpa_t gpa;
+        uint64_t val;
+        uint8_t len;
+        bool write, pio;
+    } a[16];
+    uint8_t n, next; /* answered so far; replayed so far */
+};
+
+struct soft_exc {
+    uint8_t vector;
+    bool has_error;
+    uint32_t error;
+    uint64_t cr2;    /* #PF */
+    uint64_t dr6;    /* #DB: bits to set */
+    bool trap;       /* reported after the instruction: RIP already moved on */
+};
+
+struct soft_vm;
+
+struct lapic_timer {
+    struct timer t;
+    ns_t start;     /* machine ns when the current count began */
+    uint64_t period;/* ns, 0 = one-shot */
+};
+
+struct vcpu {
+    struct cpu_state s;
+    uint32_t mode;
+    unsigned index;
+    struct soft_vm *vm;         /* borrowed */
+    struct tlb_entry *cur_tlb;  /* set for explicit accesses at the current mode */
+    struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
+
+    _Atomic uint32_t requests;
+    pthread_mutex_t wait_lock;  /* HLT, WAIT_SIPI */
+    pthread_cond_t wait_cond;   /* CLOCK_MONOTONIC */
+    _Atomic int in_world;       /* executing guest code: stop-the-world waits for 0 */
+
+    struct soft_exc exc;
+    struct cpu_exit *exit;      /* where SOFT_EXIT stores the exit; the caller's */
+    bool exit_pending;          /* last run() returned an access whose answer comes now */
+    struct mmio_log mmio;
+    char stuck[160];
+
+    _Atomic uint32_t sipi;      /* 0x100 | vector when a SIPI is pending */
+    _Atomic uint32_t irr[8];    /* posted by others; folded into s.lapic by the owner */
+    _Atomic uint32_t irr_level[8];
+    struct lapic_timer timer;
+    bool stop_after;            /* interp_one(): leave after one instruction */
+
+    struct cpu_stats stats;
+    uint64_t insns;             /* executed, counted per block */
+    void *engine;               /* owned by the engine (block cache, code cache) */
+    bool bare;                  /* no LAPIC, no interrupts: serves another engine */
+};
+
+/* How a software engine executes. */
+struct soft_engine_ops {
+    int (*vcpu_init)(struct vcpu *v, struct err *e);
+    void (*vcpu_done)(struct vcpu *v);
+    /* Execute from v->s.rip until v->requests is non-zero (checked at least once a
+     * block) or something stops it. Returns an enum soft_stop, never SOFT_OK. */
+    int (*exec)(struct vcpu *v);
+    /* Bytes of page `page` (mem_page) that held code were written (any thread, or
+     * the world stopped). code_gen was bumped already. */
+    void (*code_written)(struct soft_vm *vm, int64_t page);
+    void (*flush)(struct vcpu *v); /* forget everything derived from linear addresses */
+};
+
+struct soft_vm {
+    struct cpu_vm_conf c;
+    const struct soft_engine_ops *ops;
+    void *engine;               /* owned by the engine, per VM */
+    struct vcpu *vcpu[CPUS_MAX];
+    unsigned n;
+    _Atomic uint32_t *code_gen; /* [ram pages] bumped when code in the page changed */
+    pthread_mutex_t world_lock; /* stop-the-world: one at a time */
+    pthread_cond_t world_cond;
+    _Atomic int world_stop;
+    _Atomic bool extint;
+    int (*pic_ack)(void *ctx);
+    void *pic_ctx;
+};
+
+/* The cpu_engine functions of a software engine are these, with its ops. */
+int soft_vm_new(const struct cpu_vm_conf *c, const struct soft_engine_ops *ops, struct soft_vm **ret,
+                struct err *e) MUST_CHECK;
+void soft_vm_free(struct soft_vm *vm);
+int soft_vcpu_new(struct soft_vm *vm, unsigned index, struct vcpu **ret, struct err *e) MUST_CHECK;
+void soft_vcpu_free(struct vcpu *v);
+int soft_run(struct vcpu *v, struct cpu_exit *x, struct err *e);
+void soft_kick(struct vcpu *v);
+int soft_get(struct vcpu *v, struct cpu_state *s, struct err *e);
+int soft_set(struct vcpu *v, const struct cpu_state *s, struct err *e);
+
+/* Set a request and wake the vCPU if it waits. Any thread. */
+void soft_request(struct vcpu *v, uint32_t req);
+
+/* Between the two, no other vCPU executes guest code or touches guest memory by its
+ * TLB. Called on v's thread, in mid-instruction; nests not. */
+void soft_world_stop(struct vcpu *v);
+void soft_world_start(struct vcpu *v);
+
+/* Recompute v->mode and v->cur_tlb from v->s. After any change of CS, SS, DS, ES, CR0,
+ * CR4, EFER, CPL, EFLAGS.AC/VM, XCR0. */
+void soft_mode_update(struct vcpu *v);
+static inline unsigned soft_cpl(const struct vcpu *v)
+{
+    return (v->mode & MODE_CPL) >> 4;
+}
+
+/* Record an exception of the current instruction; both return SOFT_FAULT. */
+int soft_exc(struct vcpu *v, unsigned vector);
+int soft_exc_err(struct vcpu *v, unsigned vector, uint32_t error);
+int soft_exc_pf(struct vcpu *v, gva_t addr, uint32_t error);
+/* A debug trap after the current (finished) instruction, e.g. TF: DR6.BS. */
+int soft_exc_db_trap(struct vcpu *v, uint64_t dr6_bits);
+
+/* Port I/O, by the same replay rule as MMIO. IOPL/bitmap are checked here. */
+int soft_in(struct vcpu *v, uint16_t port, unsigned len, uint32_t *val);
+int soft_out(struct vcpu *v, uint16_t port, unsigned len, uint32_t val);
+
+/* The instruction finished: forget the replay log. */
+static inline void soft_insn_done(struct vcpu *v)
+{
+    v->mmio.n = v->mmio.next = 0;
+}
+
+#endif

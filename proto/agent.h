@@ -1,0 +1,105 @@
+/* proto/agent.h - what host and agent say to each other over vsock.
+ *
+ * Ports: the agent listens on PROTO_PORT in the guest. After boot, and whenever it begins to listen, it
+ * connects once to host port PROTO_READY_PORT (the host's `<vsock path>_1025`), sends one byte and
+ * closes: "ready", so nobody polls. Each connection to PROTO_PORT is one session: HELLO both ways, then requests.
+ *
+ * Frames: u32 length of payload, u16 type, u16 stream; little-endian; payload <= PROTO_FRAME_MAX.
+ * Payloads of structured frames are fields (u16 id, u32 len, bytes), unknown ids are skipped, so both sides may grow.
+ * Strings are bytes without NUL. Both sides treat the other as hostile.
+ *
+ * Flow control: STDIN is sent only within a window of PROTO_WINDOW bytes; the agent returns credit (STDIN_ACK) as the
+ * process takes it, so control frames are never stuck behind data. STDOUT and STDERR rely on the socket. */
+#ifndef PROTO_AGENT_H
+#define PROTO_AGENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum {
+    PROTO_VERSION = 1,
+    PROTO_PORT = 1024,
+    PROTO_READY_PORT = 1025,
+    PROTO_FRAME_MAX = 64 * 1024,
+    PROTO_WINDOW = 256 * 1024,
+    PROTO_HDR = 8,
+};
+
+enum proto_type {
+    PROTO_HELLO = 1,     /* both: fields VERSION, (agent) KERNEL release */
+    PROTO_SETUP,         /* host: identity, mounts, clock; once per machine, before the first START */
+    PROTO_SETUP_OK,
+    PROTO_START,         /* host: run a process in this session */
+    PROTO_STARTED,       /* agent: field PID */
+    PROTO_STDIN,         /* host: bytes; empty = end of file */
+    PROTO_STDIN_ACK,     /* agent: u32 bytes of credit returned */
+    PROTO_STDOUT,        /* agent: bytes; empty = closed */
+    PROTO_STDERR,
+    PROTO_WINSIZE,       /* host: u16 rows, u16 columns */
+    PROTO_SIGNAL,        /* host: u32 Linux signal number, to the session's process (group if tty) */
+    PROTO_EXIT,          /* agent: u32 status as from wait(2); last frame, after all output */
+    PROTO_ERROR,         /* agent: fields CODE (errno, positive), TEXT; answers SETUP or START */
+    PROTO_POWEROFF,      /* host: sync and stop the machine */
+};
+
+enum proto_field {
+    PF_VERSION = 1, /* u32 */
+    PF_KERNEL,      /* string */
+    PF_HOSTNAME,
+    PF_ENTROPY,     /* bytes for the kernel's pool */
+    PF_WALL_NS,     /* u64, ns since 1970 */
+    PF_ROOT_DEV,    /* string: block device of the image, "/dev/vda" */
+    PF_ROOT_FSTYPE, /* "erofs", "squashfs", "ext4" */
+    PF_ROOT_RO,     /* u8: 1 = no writable overlay */
+    PF_OVERLAY_DEV, /* string: block device for the writable layer; absent = tmpfs */
+    PF_MOUNT,       /* string "type\0source\0target\0options"; repeated */
+    PF_HOSTS,       /* string: text of /etc/hosts */
+    PF_RESOLV,      /* string: text of /etc/resolv.conf */
+    PF_ARG,         /* string; repeated */
+    PF_ENV,         /* string "K=V"; repeated */
+    PF_CWD,         /* string */
+    PF_USER,        /* string as in OCI: "user", "uid", "user:group", "uid:gid"; resolved in the image */
+    PF_TTY,         /* u8 */
+    PF_ROWS,        /* u16 */
+    PF_COLS,        /* u16 */
+    PF_STDIN,       /* u8: 1 = a stdin stream will come; 0 = /dev/null */
+    PF_PID,         /* u32 */
+    PF_CODE,        /* u32 */
+    PF_TEXT,        /* string */
+};
+
+struct proto_buf { /* builds one frame; fixed size, no allocation */
+    uint8_t b[PROTO_HDR + PROTO_FRAME_MAX];
+    size_t len;    /* bytes, header included */
+    bool overflow; /* a field did not fit; proto_end() then says -EMSGSIZE */
+};
+void proto_begin(struct proto_buf *p, enum proto_type type, uint16_t stream);
+void proto_put(struct proto_buf *p, enum proto_field id, const void *bytes, size_t len);
+void proto_put_str(struct proto_buf *p, enum proto_field id, const char *s);
+void proto_put_u32(struct proto_buf *p, enum proto_field id, uint32_t v);
+void proto_put_u64(struct proto_buf *p, enum proto_field id, uint64_t v);
+void proto_raw(struct proto_buf *p, const void *bytes, size_t len); /* unstructured payload */
+int proto_end(struct proto_buf *p) MUST_CHECK; /* writes the header */
+
+struct proto_frame { /* borrowed view */
+    uint16_t type, stream;
+    const uint8_t *p;
+    uint32_t len;
+};
+/* First whole frame in buf. Returns bytes consumed (> 0), 0 = more needed, -EBADMSG = oversize or malformed. */
+int proto_next(const uint8_t *buf, size_t len, struct proto_frame *f);
+
+struct proto_field_view {
+    uint16_t id;
+    const uint8_t *p;
+    uint32_t len;
+};
+/* Walk fields: *pos from 0. 1 = got one, 0 = end, -EBADMSG. */
+int proto_field_next(const struct proto_frame *f, size_t *pos, struct proto_field_view *v);
+/* Little-endian integer of 1, 2, 4 or 8 bytes; -EBADMSG on another length. */
+int proto_field_u64(const struct proto_field_view *v, uint64_t *out) MUST_CHECK;
+
+#endif
