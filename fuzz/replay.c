@@ -1,5 +1,5 @@
-/* Replays a corpus folder (or files) through a fuzz target without libFuzzer. A missing folder is an empty corpus: one empty
- * input is always tried. */
+/* Replays a corpus folder (or files) through a fuzz target without libFuzzer. A missing folder is
+ * an empty corpus: one empty input is always tried. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include "base/err.h"
 #include "hw/clock.h"
 
 struct timer {
