@@ -26,6 +26,7 @@ enum {
     PROTO_FRAME_MAX = 64 * 1024,
     PROTO_WINDOW = 256 * 1024,
     PROTO_HDR = 8,
+    PROTO_START_MAX = 2 * 1024 * 1024, /* arguments and environment: as much as execve(2) takes */
 };
 
 enum proto_type {
@@ -36,13 +37,16 @@ enum proto_type {
     PROTO_STARTED,       /* agent: field PID */
     PROTO_STDIN,         /* host: bytes; empty = end of file */
     PROTO_STDIN_ACK,     /* agent: u32 bytes of credit returned */
-    PROTO_STDOUT,        /* agent: bytes; empty = closed */
+    PROTO_STDOUT,        /* agent: bytes; empty = closed. host: empty = nobody reads it any more: the
+                          * agent closes its end, so that the process meets SIGPIPE as it would at home */
     PROTO_STDERR,
     PROTO_WINSIZE,       /* host: u16 rows, u16 columns */
     PROTO_SIGNAL,        /* host: u32 Linux signal number, to the session's process (group if tty) */
     PROTO_EXIT,          /* agent: u32 status as from wait(2); last frame, after all output */
     PROTO_ERROR,         /* agent: fields CODE (errno, positive), TEXT; answers SETUP or START */
     PROTO_POWEROFF,      /* host: sync and stop the machine */
+    PROTO_MORE,          /* host: fields of the START that follows, when one frame does not hold them;
+                          * all together at most PROTO_START_MAX bytes */
 };
 
 enum proto_field {
@@ -84,6 +88,9 @@ void proto_put_u64(struct proto_buf *p, enum proto_field id, uint64_t v);
 void proto_raw(struct proto_buf *p, const void *bytes, size_t len); /* unstructured payload */
 int proto_end(struct proto_buf *p) MUST_CHECK; /* writes the header */
 
+/* A header alone, for bytes that are sent from where they lie. */
+void proto_header(uint8_t h[PROTO_HDR], enum proto_type type, uint16_t stream, uint32_t len);
+
 struct proto_frame { /* borrowed view */
     uint16_t type, stream;
     const uint8_t *p;
@@ -101,5 +108,7 @@ struct proto_field_view {
 int proto_field_next(const struct proto_frame *f, size_t *pos, struct proto_field_view *v);
 /* Little-endian integer of 1, 2, 4 or 8 bytes; -EBADMSG on another length. */
 int proto_field_u64(const struct proto_field_view *v, uint64_t *out) MUST_CHECK;
+/* A copy with a NUL behind it, owned by the caller; NULL with errno: EBADMSG (a NUL inside) or ENOMEM. */
+char *proto_field_str(const struct proto_field_view *v);
 
 #endif
