@@ -113,8 +113,8 @@ struct cpu_engine {
      * CPU_EXIT_KICKED soon. */
     void (*kick)(struct vcpu *v);
 
-    /* On the vCPU's thread, between runs, and not while a read exit waits for its
-     * answer (finish it with one kicked run()). */
+    /* On the vCPU's thread, between runs, and not while an MMIO or PIO exit, a write
+     * too, is unfinished: kick and run() until it says CPU_EXIT_KICKED. */
     int (*get)(struct vcpu *v, struct cpu_state *s, struct err *e);
     int (*set)(struct vcpu *v, const struct cpu_state *s, struct err *e);
 

@@ -16,10 +16,10 @@ void lapic_save(struct vcpu *v);
 /* Is `gpa` in the enabled xAPIC page? Accesses are 4 bytes wide at 16-byte steps. */
 bool lapic_claims(const struct vcpu *v, gpa_t gpa);
 void lapic_mmio_read(struct vcpu *v, unsigned off, unsigned len, uint64_t *val);
-/* May set *eoi_exit to a vector whose EOI must be broadcast (CPU_EXIT_EOI), else -1. */
-void lapic_mmio_write(struct vcpu *v, unsigned off, unsigned len, uint64_t val, int *eoi_exit);
+/* An EOI that must be broadcast is noted in v->eoi, with REQ_EOI. */
+void lapic_mmio_write(struct vcpu *v, unsigned off, unsigned len, uint64_t val);
 
-/* x2APIC MSRs 0x800..0x8ff: 0 or SOFT_FAULT (#GP) or SOFT_EXIT (EOI broadcast). */
+/* x2APIC MSRs 0x800..0x8ff: 0 or SOFT_FAULT (#GP). */
 int lapic_msr_read(struct vcpu *v, uint32_t idx, uint64_t *val);
 int lapic_msr_write(struct vcpu *v, uint32_t idx, uint64_t val);
 int lapic_set_base(struct vcpu *v, uint64_t val);

@@ -21,7 +21,8 @@ enum mmu_access {
     MMU_RMW = 3,      /* read now, write follows: needs write rights; #PF says W */
     MMU_IMPLICIT = 4, /* | supervisor whatever the CPL: GDT, IDT, TSS; SMAP always enforced
                        * as SDM 4.6.1 says for implicit accesses */
-    MMU_USER = 8,     /* | as CPL 3 (tests, INVLPG-like probes) */
+    MMU_USER = 8,     /* | as CPL 3: stacks of an outer ring */
+    MMU_SUPER = 16,   /* | explicit supervisor access whatever the CPL: stacks of an inner ring */
 };
 
 /* Any length up to 64 bytes (may cross a page). `set` = one of v->tlb[]. */
@@ -38,22 +39,26 @@ int mmu_probe(struct vcpu *v, gva_t gva, unsigned len, unsigned access);
 int mmu_rmw_ptr(struct vcpu *v, gva_t gva, unsigned len, uint8_t **hva);
 
 /* For string instructions and vector operands: host pointer to as many bytes as the page has at
- * gva (>= 1), or *hva NULL (MMIO, or a write to a page with code). *room = bytes up to the page's end. */
+ * gva (>= 1), or *hva NULL (MMIO, or a write to a page with code). *room = bytes up to the page's
+ * end. */
 int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned *room);
 
 /* Instruction fetch: gpa of the page of `rip` (linear); checks NX, SMEP, U/S. */
 int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva);
 
-/* Bytes [gpa, gpa+len) within one page are now decoded by this VM's engine. */
+/* Bytes [gpa, gpa+len) within one page are being decoded by this VM's engine. Another CPU may
+ * write them meanwhile, so in this order: take code_gen[page], read the bytes, decode, mark, read
+ * the bytes again and start over if they differ. Not between MMU fast-path pointers and their use:
+ * it may stop the world. */
 void mmu_mark_code(struct vcpu *v, gpa_t gpa, unsigned len);
 
 /* Translate without side effects or faults (debugger, kick paths): -1 = not mapped. */
 int64_t mmu_peek(struct vcpu *v, gva_t gva);
 
-void mmu_flush_all(struct vcpu *v);        /* CR0.PG, CR4 paging bits, EFER.NXE */
-void mmu_flush_nonglobal(struct vcpu *v);  /* CR3 load */
+void mmu_flush_all(struct vcpu *v);             /* CR0.PG, CR4 paging bits, EFER.NXE */
+void mmu_flush_nonglobal(struct vcpu *v);       /* CR3 load */
 void mmu_flush_page(struct vcpu *v, gva_t gva); /* INVLPG */
-void mmu_flush_write(struct vcpu *v);      /* drop fast write rights (dirty log on, code marked) */
+void mmu_flush_write(struct vcpu *v); /* drop fast write rights (dirty log on, code marked) */
 
 static inline struct tlb_entry *mmu_slot(const struct vcpu *v, gva_t gva)
 {
@@ -61,30 +66,30 @@ static inline struct tlb_entry *mmu_slot(const struct vcpu *v, gva_t gva)
 }
 
 /* Explicit accesses at the current privilege, 1, 2, 4, 8 bytes. `gva` is linear. */
-#define MMU_FAST(bits)                                                                        \
-    static inline int mmu_ld##bits(struct vcpu *v, gva_t gva, uint##bits##_t *out)            \
-    {                                                                                         \
-        const struct tlb_entry *t = mmu_slot(v, gva);                                         \
-        if (__builtin_expect(t->rd == (gva & ~(gva_t)(MEM_PAGE - 1)) &&                       \
-                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,               \
-                             1)) {                                                            \
-            *out = *(const volatile __attribute__((aligned(1), may_alias)) uint##bits##_t *)( \
-                gva + t->addend);                                                             \
-            return SOFT_OK;                                                                   \
-        }                                                                                     \
-        return mmu_read_slow(v, gva, out, bits / 8, MMU_READ);                                \
-    }                                                                                         \
-    static inline int mmu_st##bits(struct vcpu *v, gva_t gva, uint##bits##_t val)             \
-    {                                                                                         \
-        const struct tlb_entry *t = mmu_slot(v, gva);                                         \
-        if (__builtin_expect(t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)) &&                       \
-                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,               \
-                             1)) {                                                            \
-            *(volatile __attribute__((aligned(1), may_alias)) uint##bits##_t *)(gva +         \
-                                                                                t->addend) = val; \
-            return SOFT_OK;                                                                   \
-        }                                                                                     \
-        return mmu_write_slow(v, gva, &val, bits / 8, MMU_WRITE);                             \
+#define MMU_FAST(bits)                                                                             \
+    static inline int mmu_ld##bits(struct vcpu *v, gva_t gva, uint##bits##_t *out)                 \
+    {                                                                                              \
+        const struct tlb_entry *t = mmu_slot(v, gva);                                              \
+        if (__builtin_expect(t->rd == (gva & ~(gva_t)(MEM_PAGE - 1)) &&                            \
+                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,                    \
+                             1)) {                                                                 \
+            *out = *(const volatile __attribute__((aligned(1), may_alias))                         \
+                     uint##bits##_t *)(gva + t->addend);                                           \
+            return SOFT_OK;                                                                        \
+        }                                                                                          \
+        return mmu_read_slow(v, gva, out, bits / 8, MMU_READ);                                     \
+    }                                                                                              \
+    static inline int mmu_st##bits(struct vcpu *v, gva_t gva, uint##bits##_t val)                  \
+    {                                                                                              \
+        const struct tlb_entry *t = mmu_slot(v, gva);                                              \
+        if (__builtin_expect(t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)) &&                            \
+                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,                    \
+                             1)) {                                                                 \
+            *(volatile __attribute__((aligned(1), may_alias)) uint##bits##_t *)(gva + t->addend) = \
+                val;                                                                               \
+            return SOFT_OK;                                                                        \
+        }                                                                                          \
+        return mmu_write_slow(v, gva, &val, bits / 8, MMU_WRITE);                                  \
     }
 MMU_FAST(8)
 MMU_FAST(16)

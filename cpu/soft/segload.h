@@ -5,8 +5,8 @@
 
 #include "cpu/soft/soft.h"
 
-/* MOV/POP to ES, SS, DS, FS, GS (not CS). Real mode: base = sel << 4. Sets the accessed bit. Faults:
- * #GP, #SS, #NP with the selector, #PF. Updates v->mode. */
+/* MOV/POP to ES, SS, DS, FS, GS (not CS). Real mode: base = sel << 4. Sets the accessed bit.
+ * Faults: #GP, #SS, #NP with the selector, #PF. Updates v->mode. */
 int seg_load(struct vcpu *v, unsigned seg, uint16_t sel);
 int seg_load_ldtr(struct vcpu *v, uint16_t sel);
 int seg_load_tr(struct vcpu *v, uint16_t sel);

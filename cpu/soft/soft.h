@@ -15,9 +15,13 @@
  *    loop delivers v->exc or returns v->exit. RIP still points at the instruction.
  *  - v->s is always the whole truth between instructions; v->mode caches what
  *    follows from it and is refreshed by soft_mode_update().
- *  - An MMIO read in mid-instruction leaves with SOFT_EXIT; the instruction is run
- *    again and its accesses answered from v->mmio in order (so an instruction
- *    must make the same accesses in the same order when run again). */
+ *  - An MMIO or port access in mid-instruction leaves with SOFT_EXIT; the instruction
+ *    is run again and its accesses, writes too, answered from v->mmio in order (so it
+ *    must make the same accesses in the same order when run again). One iteration of
+ *    a REP counts as one instruction: call soft_insn_done() after each.
+ *  - What changes EFLAGS.TF, AC or VM calls soft_mode_update(); what may set IF calls
+ *    soft_irq_window(). STI and MOV/POP SS set s.sti_shadow, s.ss_shadow and return
+ *    SOFT_BREAK. HLT sets s.mp and returns SOFT_BREAK. All with RIP moved on. */
 #ifndef CPU_SOFT_SOFT_H
 #define CPU_SOFT_SOFT_H
 
@@ -38,7 +42,7 @@ enum soft_stop {
 /* v->requests, set from any thread */
 enum {
     REQ_KICK = 1u << 0,
-    REQ_INTR = 1u << 1,  /* LAPIC or ExtINT may have something */
+    REQ_INTR = 1u << 1, /* LAPIC or ExtINT may have something */
     REQ_NMI = 1u << 2,
     REQ_INIT = 1u << 3,
     REQ_SIPI = 1u << 4,
@@ -46,43 +50,49 @@ enum {
     REQ_STOP = 1u << 6,  /* someone wants the world stopped: park */
     REQ_STEP = 1u << 7,  /* TF, shadows, or debug: one instruction at a time (own thread) */
     REQ_FLUSH = 1u << 8, /* flush TLB write rights */
+    REQ_EOI = 1u << 9,   /* v->eoi has vectors to report (own thread) */
 };
 
 /* v->mode: what decoding and access checks depend on. Part of a block's key. */
 enum {
-    MODE_CS16 = 0,         /* default operand/address size of CS */
+    MODE_CS16 = 0, /* default operand/address size of CS */
     MODE_CS32 = 1,
     MODE_CS64 = 2,
-    MODE_CS = 3,           /* mask */
-    MODE_SS32 = 1 << 2,    /* stack pointer is ESP (or RSP) */
-    MODE_FLAT = 1 << 3,    /* ES,CS,SS,DS have base 0, limit 4G: no segment arithmetic */
-    MODE_CPL = 3 << 4,     /* shift 4 */
-    MODE_PE = 1 << 6,      /* protected */
+    MODE_CS = 3,        /* mask */
+    MODE_SS32 = 1 << 2, /* stack pointer is ESP (or RSP) */
+    MODE_FLAT = 1 << 3, /* ES,CS,SS,DS have base 0, limit 4G: no segment arithmetic */
+    MODE_CPL = 3 << 4,  /* shift 4 */
+    MODE_PE = 1 << 6,   /* protected */
     MODE_LMA = 1 << 7,
     MODE_PG = 1 << 8,
-    MODE_SMAP = 1 << 9,    /* CR4.SMAP and not EFLAGS.AC and CPL < 3: user pages barred */
-    MODE_FPU_NM = 1 << 10, /* x87 instruction gives #NM (CR0.EM or TS) */
-    MODE_SSE_BAD = 1 << 11,/* SSE gives #UD or #NM: look at CR0, CR4 */
-    MODE_AVX_BAD = 1 << 12,/* VEX gives #UD or #NM: look at CR0, CR4, XCR0 */
+    MODE_SMAP = 1 << 9,     /* CR4.SMAP and not EFLAGS.AC and CPL < 3: user pages barred */
+    MODE_FPU_NM = 1 << 10,  /* x87 instruction gives #NM (CR0.EM or TS) */
+    MODE_SSE_BAD = 1 << 11, /* SSE gives #UD or #NM: look at CR0, CR4 */
+    MODE_AVX_BAD = 1 << 12, /* VEX gives #UD or #NM: look at CR0, CR4, XCR0 */
 };
 
 /* --- TLB ---------------------------------------------------------------- */
 enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
 #define TLB_INVALID 1ull /* never equal to a page address */
 
-struct tlb_entry { /* one page; tags are page-aligned linear addresses */
-    uint64_t rd, wr, ex;  /* == page: allowed on the fast path */
-    uintptr_t addend;     /* hva = gva + addend; valid when rd or wr or ex is */
-    gpa_t gpa;            /* page; valid when any tag is; also MMIO pages */
-    uint32_t flags;       /* TLBE_* */
+struct tlb_entry {       /* one page; tags are page-aligned linear addresses */
+    uint64_t rd, wr, ex; /* == page: allowed on the fast path */
+    uintptr_t addend;    /* hva = gva + addend; valid when rd or wr or ex is */
+    gpa_t gpa;           /* page; valid when any tag is; also MMIO pages */
+    uint32_t flags;      /* TLBE_* */
 };
-enum { TLBE_GLOBAL = 1, TLBE_MMIO = 2, TLBE_NOTRAM = 2, TLBE_WOK = 4 /* write allowed, slow path */ };
+enum {
+    TLBE_GLOBAL = 1,
+    TLBE_MMIO = 2,
+    TLBE_NOTRAM = 2,
+    TLBE_WOK = 4 /* write allowed, slow path */
+};
 
 enum { /* index into vcpu.tlb: privilege of the access */
-    TLB_USER = 0,
-    TLB_KERNEL = 1,      /* supervisor, SMAP not enforced (AC=1 or implicit) */
-    TLB_KERNEL_SMAP = 2, /* supervisor explicit with SMAP enforced */
-    TLB_SETS = 3,
+       TLB_USER = 0,
+       TLB_KERNEL = 1,      /* supervisor, SMAP not enforced (AC=1 or implicit) */
+       TLB_KERNEL_SMAP = 2, /* supervisor explicit with SMAP enforced */
+       TLB_SETS = 3,
 };
 
 struct mmio_log { /* accesses of the instruction under way */
@@ -99,17 +109,17 @@ struct soft_exc {
     uint8_t vector;
     bool has_error;
     uint32_t error;
-    uint64_t cr2;    /* #PF */
-    uint64_t dr6;    /* #DB: bits to set */
-    bool trap;       /* reported after the instruction: RIP already moved on */
+    uint64_t cr2; /* #PF */
+    uint64_t dr6; /* #DB: bits to set */
+    bool trap;    /* reported after the instruction: RIP already moved on */
 };
 
 struct soft_vm;
 
 struct lapic_timer {
     struct timer t;
-    ns_t start;     /* machine ns when the current count began */
-    uint64_t period;/* ns, 0 = one-shot */
+    ns_t start;      /* machine ns when the current count began */
+    uint64_t period; /* ns, 0 = one-shot */
 };
 
 struct vcpu {
@@ -117,39 +127,46 @@ struct vcpu {
     uint64_t zero; /* always 0: what a missing base or index register reads as */
     uint32_t mode;
     unsigned index;
-    struct soft_vm *vm;         /* borrowed */
-    struct tlb_entry *cur_tlb;  /* set for explicit accesses at the current mode */
+    struct soft_vm *vm;        /* borrowed */
+    struct tlb_entry *cur_tlb; /* set for explicit accesses at the current mode */
     struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
+    uint64_t tlb_local[TLB_SETS][TLB_SIZE / 64]; /* slots that a CR3 load must drop */
+    bool tlb_large[2]; /* pages above 4 KiB were filled: lower, upper half */
 
-    _Atomic uint32_t requests;
-    pthread_mutex_t wait_lock;  /* HLT, WAIT_SIPI */
-    pthread_cond_t wait_cond;   /* CLOCK_MONOTONIC */
-    _Atomic int in_world;       /* executing guest code: stop-the-world waits for 0 */
+    _Atomic uint32_t requests; /* also the futex a halted vCPU sleeps on */
+    _Atomic uint32_t waiting;  /* asleep there: requests must wake it */
+    _Atomic int in_world;      /* executing guest code: stop-the-world waits for 0 */
+    bool irq_maybe;            /* an interrupt may be pending that was not deliverable */
+    bool in_delivery;          /* delivering an event: accesses outside RAM make no exits */
+    bool tf_after;   /* the instruction just done: its own TF change decides (INT n, SYSCALL) */
+    uint64_t eoi[4]; /* bit per vector: EOI broadcasts to report (CPU_EXIT_EOI) */
 
     struct soft_exc exc;
-    struct cpu_exit *exit;      /* where SOFT_EXIT stores the exit; the caller's */
-    bool exit_pending;          /* last run() returned an access whose answer comes now */
+    struct cpu_exit *exit; /* where SOFT_EXIT stores the exit; the caller's */
+    bool exit_pending;     /* last run() returned an access whose answer comes now */
     struct mmio_log mmio;
     char stuck[160];
 
-    _Atomic uint32_t sipi;      /* 0x100 | vector when a SIPI is pending */
-    _Atomic uint32_t irr[8];    /* posted by others; folded into s.lapic by the owner */
-    _Atomic uint32_t irr_level[8];
+    _Atomic uint32_t sipi;         /* 0x100 | vector when a SIPI is pending */
+    _Atomic uint32_t irr[8];       /* posted by others; folded into s.lapic by the owner */
+    _Atomic uint32_t irr_level[8]; /* trigger mode of the posted ones */
     struct lapic_timer timer;
-    bool stop_after;            /* interp_one(): leave after one instruction */
+    bool stop_after; /* exec() runs one instruction, whatever v->requests says */
 
     struct cpu_stats stats;
-    uint64_t insns;             /* executed, counted per block */
-    void *engine;               /* owned by the engine (block cache, code cache) */
-    bool bare;                  /* no LAPIC, no interrupts: serves another engine */
+    uint64_t insns; /* executed, counted per block */
+    void *engine;   /* owned by the engine (block cache, code cache) */
+    bool bare;      /* no LAPIC, no interrupts: serves another engine */
 };
 
 /* How a software engine executes. */
 struct soft_engine_ops {
     int (*vcpu_init)(struct vcpu *v, struct err *e);
     void (*vcpu_done)(struct vcpu *v);
-    /* Execute from v->s.rip until v->requests is non-zero (checked at least once a
-     * block) or something stops it. Returns an enum soft_stop, never SOFT_OK. */
+    /* Execute from v->s.rip until v->requests is non-zero (checked before each block:
+     * then SOFT_BREAK) or something stops it. With v->stop_after: exactly one instruction (one
+     * iteration of a REP), requests unseen, then SOFT_BREAK if it finished.
+     * Returns an enum soft_stop, never SOFT_OK. */
     int (*exec)(struct vcpu *v);
     /* Bytes of page `page` (mem_page) that held code were written (any thread, or
      * the world stopped). code_gen was bumped already. */
@@ -160,7 +177,7 @@ struct soft_engine_ops {
 struct soft_vm {
     struct cpu_vm_conf c;
     const struct soft_engine_ops *ops;
-    void *engine;               /* owned by the engine, per VM */
+    void *engine; /* owned by the engine, per VM */
     struct vcpu *vcpu[CPUS_MAX];
     unsigned n;
     _Atomic uint32_t *code_gen; /* [ram pages] bumped when code in the page changed */
@@ -173,8 +190,8 @@ struct soft_vm {
 };
 
 /* The cpu_engine functions of a software engine are these, with its ops. */
-int soft_vm_new(const struct cpu_vm_conf *c, const struct soft_engine_ops *ops, struct soft_vm **ret,
-                struct err *e) MUST_CHECK;
+int soft_vm_new(const struct cpu_vm_conf *c, const struct soft_engine_ops *ops,
+                struct soft_vm **ret, struct err *e) MUST_CHECK;
 void soft_vm_free(struct soft_vm *vm);
 int soft_vcpu_new(struct soft_vm *vm, unsigned index, struct vcpu **ret, struct err *e) MUST_CHECK;
 void soft_vcpu_free(struct vcpu *v);
@@ -209,6 +226,13 @@ int soft_exc_db_trap(struct vcpu *v, uint64_t dr6_bits);
 /* Port I/O, by the same replay rule as MMIO. IOPL/bitmap are checked here. */
 int soft_in(struct vcpu *v, uint16_t port, unsigned len, uint32_t *val);
 int soft_out(struct vcpu *v, uint16_t port, unsigned len, uint32_t val);
+
+/* EFLAGS.IF was set or TPR fell: leave exec() soon if an interrupt waits for that. */
+static inline void soft_irq_window(struct vcpu *v)
+{
+    if (v->irq_maybe && (v->s.rflags & FL_IF))
+        atomic_fetch_or_explicit(&v->requests, REQ_INTR, memory_order_relaxed);
+}
 
 /* The instruction finished: forget the replay log. */
 static inline void soft_insn_done(struct vcpu *v)
