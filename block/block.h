@@ -1,8 +1,8 @@
 /* block/block.h - a disk as devices see it: asynchronous requests in iovecs, no guest addresses.
  *
- * Backends: raw.c (files and block devices, by io_uring, or preadv on a worker thread where io_uring is
- * refused), null/fake for tests. Threads: submit on the I/O loop; done() is called on the
- * I/O loop, never inside submit. */
+ * Backends: raw.c (files and block devices, by io_uring, or preadv on a worker thread where
+ * io_uring is refused), null/fake for tests. Threads: submit on the I/O loop; done() is called on
+ * the I/O loop, never inside submit. */
 #ifndef BLOCK_BLOCK_H
 #define BLOCK_BLOCK_H
 
@@ -22,7 +22,7 @@ struct block_req { /* embedded in the caller's request; lives until done() */
     uint64_t offset, len; /* bytes; sums of iov for read and write */
     struct iovec *iov;    /* borrowed until done */
     unsigned n_iov;
-    bool unmap;           /* WRITE_ZEROES: may deallocate */
+    bool unmap;                                    /* WRITE_ZEROES: may deallocate */
     void (*done)(struct block_req *r, int result); /* 0 or -errno */
     void *ctx;
     void *backend; /* private to the backend */
@@ -37,8 +37,9 @@ struct block_info {
 struct block;
 struct block_ops {
     void (*submit)(struct block *b, struct block_req *r);
-    void (*drain)(struct block *b); /* returns when nothing is in flight; done()s are called */
-    void (*close)(struct block *b); /* drained; frees b */
+    void (*commit)(struct block *b); /* after a batch of submits: start them now; may be NULL */
+    void (*drain)(struct block *b);  /* returns when nothing is in flight; done()s are called */
+    void (*close)(struct block *b);  /* drained; frees b */
 };
 
 struct block { /* first member of each backend */
@@ -46,8 +47,11 @@ struct block { /* first member of each backend */
     struct block_info info;
 };
 
-/* Opens and locks (a second writer gets -EBUSY and a sentence). fd variant: takes the descriptor. */
-int raw_open(const char *path, bool read_only, struct loop *l, struct block **ret, struct err *e) MUST_CHECK;
-int raw_open_fd(int fd, bool read_only, struct loop *l, struct block **ret, struct err *e) MUST_CHECK;
+/* Opens and locks (a second writer gets -EBUSY and a sentence). fd variant: takes the descriptor.
+ */
+int raw_open(const char *path, bool read_only, struct loop *l, struct block **ret,
+             struct err *e) MUST_CHECK;
+int raw_open_fd(int fd, bool read_only, struct loop *l, struct block **ret,
+                struct err *e) MUST_CHECK;
 
 #endif

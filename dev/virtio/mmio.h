@@ -5,6 +5,7 @@
 #include "dev/virtio/device.h"
 #include "hw/bus.h"
 #include "hw/irq.h"
+#include "mem/mem.h"
 
 enum { VMMIO_SIZE = 0x1000, VMMIO_NOTIFY = 0x50 /* QueueNotify */ };
 
@@ -12,7 +13,7 @@ struct vmmio; /* opaque */
 
 struct vmmio_conf {
     struct mem *mem;              /* borrowed */
-    struct irq_line irq;          /* edge */
+    struct irq_line irq;          /* follows InterruptStatus != 0: good for edge and for level */
     const struct virtio_ops *ops; /* borrowed */
     void *dev;                    /* owned from here on, also on failure */
     /* A notify write: hand it to the I/O loop (an eventfd); NULL = handle at once. */
@@ -21,7 +22,7 @@ struct vmmio_conf {
 };
 
 struct vmmio *vmmio_new(const struct vmmio_conf *c, struct err *e);
-void vmmio_free(struct vmmio *t); /* may be NULL */
+void vmmio_free(struct vmmio *t);                         /* may be NULL */
 uint64_t vmmio_read(void *t, uint64_t off, unsigned len); /* for bus_region */
 void vmmio_write(void *t, uint64_t off, unsigned len, uint64_t val);
 /* The I/O loop saw a notification for `queue`. */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/err.h"
 #include "mem/mem.h"
 
 struct state_io;
@@ -22,7 +23,7 @@ struct vq {
     struct mem *mem; /* borrowed */
     uint16_t size;   /* entries, power of two; 0 = not set up */
     bool ready;
-    bool event_idx;
+    bool event_idx, indirect; /* negotiated */
     gpa_t desc, avail, used;
     uint16_t next_avail, next_used; /* free-running, wrap at 2^16 */
     uint16_t signalled;             /* used idx when the driver was last signalled */
@@ -35,14 +36,14 @@ struct vq_seg {
 };
 
 struct vq_chain {
-    uint16_t head; /* give back to vq_push() */
-    unsigned n_out, n_in;            /* device-readable segments come first (2.7.4.2) */
+    uint16_t head;        /* give back to vq_push() */
+    unsigned n_out, n_in; /* device-readable segments come first (2.7.4.2) */
     struct vq_seg seg[VQ_SEG_MAX];
-    uint64_t out_len, in_len;        /* bytes in all */
+    uint64_t out_len, in_len; /* bytes in all */
 };
 
-/* Next chain. 1 and *c; 0 = none (driver notifications re-enabled). Errors: -EPROTO = ring format broken (loop, index,
- * order, zero length...); -EFAULT = outside RAM. Both: DEVICE_NEEDS_RESET. */
+/* Next chain. 1 and *c; 0 = none (driver notifications re-enabled). Errors: -EPROTO = ring format
+ * broken (loop, index, order, zero length...); -EFAULT = outside RAM. Both: DEVICE_NEEDS_RESET. */
 int vq_pop(struct vq *q, struct vq_chain *c) MUST_CHECK;
 /* Un-take the last popped chain (not yet pushed). */
 void vq_unpop(struct vq *q);
@@ -51,12 +52,13 @@ int vq_push(struct vq *q, uint16_t head, uint32_t written) MUST_CHECK;
 /* Does the driver want an interrupt for what was pushed since the last call? */
 bool vq_should_signal(struct vq *q);
 
-/* Copy from the readable part at byte `off` / to the writable part. Returns bytes copied (less than len at the end of
- * the chain), or -EFAULT. */
+/* Copy from the readable part at byte `off` / to the writable part. Returns bytes copied (less than
+ * len at the end of the chain), or -EFAULT. */
 int64_t vq_read(const struct vq *q, const struct vq_chain *c, uint64_t off, void *dst, size_t len);
-int64_t vq_write(const struct vq *q, const struct vq_chain *c, uint64_t off, const void *src, size_t len);
-/* iovecs of the readable (in = false) or writable part from byte `off`, at most `max` entries and `len` bytes.
- * Returns entries, or -EFAULT. */
+int64_t vq_write(const struct vq *q, const struct vq_chain *c, uint64_t off, const void *src,
+                 size_t len);
+/* iovecs of the readable (in = false) or writable part from byte `off`, at most `max` entries and
+ * `len` bytes. Returns entries, or -EFAULT. */
 int vq_iov(const struct vq *q, const struct vq_chain *c, bool in, uint64_t off, uint64_t len,
            struct iovec *iov, unsigned max);
 /* After the host wrote through vq_iov(): dirty log and code map. */
