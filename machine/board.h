@@ -54,6 +54,8 @@ struct board_conf { /* all borrowed */
     struct board_events events;
     /* serial port 0 output: bytes the guest sent. */
     void (*serial_out)(void *ctx, const uint8_t *bytes, size_t len);
+    /* Input was refused for lack of room and there is some now. May be NULL. */
+    void (*serial_room)(void *ctx);
     void *serial_ctx;
 };
 

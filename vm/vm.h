@@ -1,6 +1,8 @@
-/* vm/vm.h - the life of one machine: threads, the run loop between engine and board, stop, pause, state, change of engine.
+/* vm/vm.h - the life of one machine: threads, the run loop between engine and board, stop, pause,
+ * state, change of engine.
  *
- * Threads: one per vCPU and one I/O loop, owned here. The functions below are for one controlling thread. */
+ * Threads: one per vCPU and one I/O loop, owned here. The functions below are for one controlling
+ * thread. */
 #ifndef VM_VM_H
 #define VM_VM_H
 
@@ -24,38 +26,51 @@ struct vm_disk {
 struct vm_conf { /* borrowed during vm_new() */
     unsigned cpus;
     uint64_t ram_bytes;
-    const char *engine;             /* "auto", "kvm", ... */
-    const char *kernel, *initrd;    /* paths; initrd may be NULL */
-    int initrd_fd;                  /* instead of initrd; -1 = none */
+    const char *engine;          /* "auto", "kvm", ... */
+    const char *kernel, *initrd; /* paths; initrd may be NULL */
+    int initrd_fd;               /* instead of initrd; -1 = none */
     const char *cmdline;
     struct vm_disk disk[VM_DISKS_MAX];
     unsigned n_disks;
-    const char *vsock_path;         /* Unix socket of the host side; NULL = no vsock device */
-    uint32_t vsock_cid;             /* >= 3 */
-    bool console, rng;              /* virtio-console on the same stream as serial; virtio-rng */
-    int console_in, console_out;    /* descriptors (borrowed for the VM's life); -1 = none */
+    const char *vsock_path;      /* Unix socket of the host side; NULL = no vsock device */
+    uint32_t vsock_cid;          /* >= 3 */
+    bool console, rng;           /* virtio-console on the same stream as serial; virtio-rng */
+    int console_in, console_out; /* descriptors (borrowed for the VM's life); -1 = none */
 };
 
-enum vm_end { VM_RUNNING, VM_POWEROFF, VM_RESET, VM_EXIT_PORT, VM_SHUTDOWN /* triple fault */, VM_FAILED, VM_STOPPED };
+enum vm_end {
+    VM_RUNNING,
+    VM_POWEROFF,
+    VM_RESET,
+    VM_EXIT_PORT,
+    VM_SHUTDOWN /* triple fault */,
+    VM_FAILED,
+    VM_STOPPED
+};
 
 int vm_new(const struct vm_conf *c, struct vm **ret, struct err *e) MUST_CHECK;
 void vm_free(struct vm *vm); /* stops it first; may be NULL */
 int vm_start(struct vm *vm, struct err *e) MUST_CHECK;
 /* Wait up to timeout_ms (-1 = for ever). *value: exit port's value. VM_FAILED fills *e. */
 enum vm_end vm_wait(struct vm *vm, int timeout_ms, uint32_t *value, struct err *e);
+/* Becomes readable when the machine has ended; borrowed. */
+int vm_end_fd(const struct vm *vm);
 void vm_stop(struct vm *vm); /* any thread, async-signal-safe; vm_wait gives VM_STOPPED */
 
-int vm_pause(struct vm *vm, struct err *e) MUST_CHECK;  /* all vCPUs between instructions, devices drained */
+int vm_pause(struct vm *vm,
+             struct err *e) MUST_CHECK; /* all vCPUs between instructions, devices drained */
 int vm_resume(struct vm *vm, struct err *e) MUST_CHECK;
 /* Move the paused machine to another engine. On failure it stays on the old one. */
 int vm_switch_engine(struct vm *vm, const char *engine, struct err *e) MUST_CHECK;
 /* State of a paused machine but its RAM. Buffer owned by the caller. */
 int vm_save(struct vm *vm, uint8_t **buf, size_t *len, struct err *e) MUST_CHECK;
-int vm_load(struct vm *vm, const void *buf, size_t len, struct err *e) MUST_CHECK; /* not started, or paused */
+int vm_load(struct vm *vm, const void *buf, size_t len,
+            struct err *e) MUST_CHECK; /* not started, or paused */
 
 const char *vm_engine(const struct vm *vm);
 struct mem *vm_mem(struct vm *vm);
-int vm_cpu_state(struct vm *vm, unsigned cpu, struct cpu_state *s, struct err *e) MUST_CHECK; /* paused */
+int vm_cpu_state(struct vm *vm, unsigned cpu, struct cpu_state *s,
+                 struct err *e) MUST_CHECK; /* paused */
 void vm_stats(struct vm *vm, struct cpu_stats *sum);
 
 #endif

@@ -1,0 +1,303 @@
+/* kiln boot: a machine without a container. The terminal is its serial port. */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cmd/verb.h"
+#include "vm/vm.h"
+
+static const char help[] =
+    "Usage: kiln boot --kernel FILE [flags]\n\n"
+    "Boots a Linux kernel (bzImage or vmlinux), a PVH or a plain ELF64 payload in a machine\n"
+    "of its own. The terminal is the machine's console; Ctrl-A x ends it.\n\n"
+    "  --kernel FILE        the kernel\n"
+    "  --initrd FILE        initial RAM disk\n"
+    "  --cmdline TEXT       kernel command line (default: console=ttyS0 panic=-1 reboot=t)\n"
+    "  --disk FILE[:ro]     a disk image or block device; up to 8\n"
+    "  --cpus N             virtual CPUs (default 1)\n"
+    "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
+    "  --engine NAME        auto, kvm or interp (default auto)\n"
+    "  --console MODE       stdio (default), none: nothing is read or shown\n"
+    "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
+    "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
+    "  --stats              counters on stderr at the end\n\n"
+    "Exit status: 0 when the machine powers off, resets or the time is up with --timeout (124);\n"
+    "the value written to the exit port; 125 when kiln failed.\n";
+
+enum {
+    OPT_KERNEL = 256,
+    OPT_INITRD,
+    OPT_CMDLINE,
+    OPT_DISK,
+    OPT_CPUS,
+    OPT_ENGINE,
+    OPT_CONSOLE,
+    OPT_VSOCK,
+    OPT_TIMEOUT,
+    OPT_STATS
+};
+
+enum { EXIT_TIMEOUT = 124, ESCAPE = 1 /* Ctrl-A */ };
+
+struct boot_args {
+    struct vm_conf vm;
+    uint64_t timeout_ns; /* 0 = none */
+    bool stats, console;
+};
+
+static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
+{
+    static const struct option opts[] = {
+        {"kernel", 1, NULL, OPT_KERNEL},
+        {"initrd", 1, NULL, OPT_INITRD},
+        {"cmdline", 1, NULL, OPT_CMDLINE},
+        {"disk", 1, NULL, OPT_DISK},
+        {"cpus", 1, NULL, OPT_CPUS},
+        {"memory", 1, NULL, 'm'},
+        {"engine", 1, NULL, OPT_ENGINE},
+        {"console", 1, NULL, OPT_CONSOLE},
+        {"vsock", 1, NULL, OPT_VSOCK},
+        {"timeout", 1, NULL, OPT_TIMEOUT},
+        {"stats", 0, NULL, OPT_STATS},
+        {"help", 0, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    uint64_t n;
+    int c, r = 0;
+
+    while (r >= 0 && (c = getopt_long(argc, argv, "m:h", opts, NULL)) != -1) {
+        switch (c) {
+        case OPT_KERNEL:
+            a->vm.kernel = optarg;
+            break;
+        case OPT_INITRD:
+            a->vm.initrd = optarg;
+            break;
+        case OPT_CMDLINE:
+            a->vm.cmdline = optarg;
+            break;
+        case OPT_DISK: {
+            size_t len = strlen(optarg);
+
+            if (a->vm.n_disks == VM_DISKS_MAX)
+                return err_set(e, -EINVAL, "more than %d disks", VM_DISKS_MAX);
+            bool ro = len > 3 && strcmp(optarg + len - 3, ":ro") == 0;
+            if (ro)
+                optarg[len - 3] = '\0';
+            a->vm.disk[a->vm.n_disks++] = (struct vm_disk){.path = optarg, .read_only = ro};
+            break;
+        }
+        case OPT_CPUS:
+            r = parse_uint("--cpus", optarg, 1, VM_CPUS_MAX, &n, e);
+            if (r >= 0)
+                a->vm.cpus = (unsigned)n;
+            break;
+        case 'm':
+            r = parse_size(optarg, &a->vm.ram_bytes, e);
+            break;
+        case OPT_ENGINE:
+            a->vm.engine = optarg;
+            break;
+        case OPT_CONSOLE:
+            if (strcmp(optarg, "stdio") != 0 && strcmp(optarg, "none") != 0)
+                return err_set(e, -EINVAL, "--console '%s' is neither stdio nor none", optarg);
+            a->console = strcmp(optarg, "stdio") == 0;
+            break;
+        case OPT_VSOCK:
+            a->vm.vsock_path = optarg;
+            break;
+        case OPT_TIMEOUT:
+            r = parse_duration(optarg, &a->timeout_ns, e);
+            break;
+        case OPT_STATS:
+            a->stats = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return 1;
+        default:
+            return err_set(e, -EINVAL, "unknown flag or missing value");
+        }
+    }
+    if (r >= 0 && optind < argc)
+        return err_set(e, -EINVAL, "unexpected argument '%s'", argv[optind]);
+    if (r >= 0 && !a->vm.kernel)
+        return err_set(e, -EINVAL, "--kernel is missing");
+    return r;
+}
+
+/* A terminal hands every key to the guest; undone at the end. */
+static bool raw_terminal(struct termios *saved)
+{
+    struct termios t;
+
+    if (!isatty(0) || tcgetattr(0, saved) < 0)
+        return false;
+    t = *saved;
+    cfmakeraw(&t);
+    t.c_oflag |= OPOST | ONLCR;
+    return tcsetattr(0, TCSANOW, &t) == 0;
+}
+
+/* stdin to the console's pipe; Ctrl-A x asks to stop, Ctrl-A Ctrl-A sends one. */
+struct keys {
+    int to;
+    bool escaped;
+};
+
+static bool pass_keys(struct keys *k)
+{
+    uint8_t in[512], out[512];
+    ssize_t n = read(0, in, sizeof(in));
+    size_t m = 0;
+
+    if (n <= 0) {
+        close(k->to);
+        k->to = -1;
+        return true;
+    }
+    for (ssize_t i = 0; i < n; i++) {
+        if (k->escaped && in[i] == 'x')
+            return false;
+        bool escape = !k->escaped && in[i] == ESCAPE && isatty(0);
+        k->escaped = escape;
+        if (!escape)
+            out[m++] = in[i];
+    }
+    return m == 0 || write(k->to, out, m) >= 0;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+/* Wait for the machine, the time limit, a signal or the escape. */
+static enum vm_end watch(struct vm *vm, struct keys *k, int sig, uint64_t timeout_ns,
+                         uint32_t *value, bool *timed_out, struct err *e)
+{
+    uint64_t end_at = timeout_ns ? now_ns() + timeout_ns : UINT64_MAX;
+
+    for (;;) {
+        struct pollfd p[3] = {{.fd = sig, .events = POLLIN},
+                              {.fd = k->to >= 0 ? 0 : -1, .events = POLLIN},
+                              {.fd = vm_end_fd(vm), .events = POLLIN}};
+        uint64_t now = now_ns();
+        int wait_ms = -1;
+
+        if (end_at != UINT64_MAX)
+            wait_ms = now >= end_at ? 0 : (int)((end_at - now) / 1000000 + 1);
+        int n = poll(p, 3, wait_ms);
+        if (n == 0 && now_ns() >= end_at) {
+            *timed_out = true;
+            vm_stop(vm);
+        }
+        if (n > 0 && p[0].revents)
+            vm_stop(vm);
+        if (n > 0 && p[1].revents && !pass_keys(k))
+            vm_stop(vm);
+        enum vm_end end = vm_wait(vm, 0, value, e);
+        if (end != VM_RUNNING)
+            return end;
+    }
+}
+
+static void print_stats(struct vm *vm)
+{
+    struct cpu_stats s;
+
+    vm_stats(vm, &s);
+    fprintf(
+        stderr,
+        "engine %s: %llu instructions, %llu blocks, %llu TLB misses, %llu interrupts, "
+        "%llu exceptions, %llu fallbacks, %llu flushes; exits: %llu pio, %llu mmio, %llu kicks\n",
+        vm_engine(vm), (unsigned long long)s.insns, (unsigned long long)s.blocks,
+        (unsigned long long)s.tlb_misses, (unsigned long long)s.interrupts,
+        (unsigned long long)s.exceptions, (unsigned long long)s.fallbacks,
+        (unsigned long long)s.flushes, (unsigned long long)s.exits[CPU_EXIT_PIO],
+        (unsigned long long)s.exits[CPU_EXIT_MMIO], (unsigned long long)s.exits[CPU_EXIT_KICKED]);
+}
+
+static int status_of(enum vm_end end, uint32_t value, bool timed_out, const struct err *e)
+{
+    switch (end) {
+    case VM_EXIT_PORT:
+        return (int)(value & 0xff);
+    case VM_SHUTDOWN:
+        say("the guest's CPU shut down (triple fault)");
+        return EXIT_KILN;
+    case VM_FAILED:
+        return say_err(e, EXIT_KILN);
+    case VM_STOPPED:
+        return timed_out ? EXIT_TIMEOUT : 128 + SIGINT;
+    default:
+        return 0;
+    }
+}
+
+int cmd_boot(int argc, char **argv)
+{
+    struct boot_args a = {.console = true,
+                          .vm = {.cpus = 1,
+                                 .ram_bytes = 256 << 20,
+                                 .engine = "auto",
+                                 .initrd_fd = -1,
+                                 .cmdline = "console=ttyS0 panic=-1 reboot=t",
+                                 .vsock_cid = 3,
+                                 .console = true,
+                                 .rng = true,
+                                 .console_in = -1,
+                                 .console_out = -1}};
+    struct err e = {0};
+    struct vm *vm = NULL;
+    struct termios saved;
+    struct keys k = {.to = -1};
+    sigset_t set;
+    int pipe_fd[2] = {-1, -1};
+    uint32_t value = 0;
+    bool timed_out = false;
+
+    int r = parse(argc, argv, &a, &e);
+    if (r != 0)
+        return r > 0 ? 0 : say_usage("boot", EXIT_KILN, "%s", e.msg);
+    if (a.console) {
+        if (pipe(pipe_fd) < 0) {
+            say("make a pipe: %s", strerror(errno));
+            return EXIT_KILN;
+        }
+        a.vm.console_in = pipe_fd[0];
+        a.vm.console_out = 1;
+        k.to = pipe_fd[1];
+    }
+    /* Blocked before any thread exists, so that all inherit it. */
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    int sig = signalfd(-1, &set, SFD_CLOEXEC);
+
+    if (vm_new(&a.vm, &vm, &e) < 0 || vm_start(vm, &e) < 0) {
+        vm_free(vm);
+        return say_err(&e, EXIT_KILN);
+    }
+    bool raw = a.console && raw_terminal(&saved);
+    enum vm_end end = watch(vm, &k, sig, a.timeout_ns, &value, &timed_out, &e);
+    if (raw)
+        tcsetattr(0, TCSANOW, &saved);
+    if (a.stats)
+        print_stats(vm);
+    vm_free(vm);
+    return status_of(end, value, timed_out, &e);
+}

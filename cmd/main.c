@@ -1,0 +1,64 @@
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "cmd/verb.h"
+
+#ifndef KILN_VERSION
+#error "the build defines KILN_VERSION"
+#endif
+
+static const struct verb verbs[] = {
+    {"boot", "--kernel FILE [flags]", "boot any kernel", cmd_boot},
+};
+
+static void usage(FILE *f)
+{
+    fputs("Usage: kiln COMMAND [ARGUMENTS]\n\n"
+          "Runs container images in machines of their own.\n\nCommands:\n",
+          f);
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        fprintf(f, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
+    fputs("\n'kiln COMMAND --help' tells more about a command.\n", f);
+}
+
+static const struct verb *find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+        if (strcmp(verbs[i].name, name) == 0)
+            return &verbs[i];
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    /* A reader that went away is an error of write(2), told in a sentence. */
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        usage(stderr);
+        return EXIT_KILN;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-v") == 0 ||
+        strcmp(argv[1], "version") == 0) {
+        puts("kiln " KILN_VERSION);
+        return 0;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        const struct verb *v = argc > 2 ? find(argv[2]) : NULL;
+        char *help[] = {argc > 2 ? argv[2] : NULL, (char *)"--help", NULL};
+
+        if (v)
+            return v->run(2, help);
+        usage(stdout);
+        return 0;
+    }
+    const struct verb *v = find(argv[1]);
+    if (!v) {
+        say("'%s' is not a kiln command. See 'kiln --help'.", argv[1]);
+        return EXIT_KILN;
+    }
+    return v->run(argc - 1, argv + 1);
+}

@@ -1,0 +1,43 @@
+/* cmd/verb.h - one verb a file; what they share. Only cmd/ prints and chooses exit statuses. */
+#ifndef CMD_VERB_H
+#define CMD_VERB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct verb {
+    const char *name, *args, *summary;
+    int (*run)(int argc, char **argv); /* argv[0] is the verb; returns the exit status */
+};
+
+/* Table in main.c. */
+int cmd_boot(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_images(int argc, char **argv);
+int cmd_import(int argc, char **argv);
+int cmd_prune(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
+int cmd_rmi(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+
+enum { EXIT_KILN = 125 }; /* kiln itself failed, as docker has it */
+
+/* "kiln: sentence" on stderr. */
+__attribute__((format(printf, 1, 2))) void say(const char *fmt, ...);
+/* say(e->msg), returns `status`. */
+int say_err(const struct err *e, int status);
+/* Wrong usage: the sentence and a pointer to --help. Returns `status`. */
+__attribute__((format(printf, 3, 4))) int say_usage(const char *verb, int status, const char *fmt,
+                                                    ...);
+
+/* "64m", "1g", "512MiB", "1073741824": bytes. -EINVAL with a sentence. */
+int parse_size(const char *text, uint64_t *bytes, struct err *e) MUST_CHECK;
+/* Decimal, whole text, min..max. -EINVAL with a sentence that names `what`. */
+int parse_uint(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *v,
+               struct err *e) MUST_CHECK;
+/* Seconds, or with a unit: "30", "1.5s", "2m", "1h", "250ms": ns. */
+int parse_duration(const char *text, uint64_t *ns, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,694 @@
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "machine/board.h"
+#include "mem/mem.h"
+#include "os/loop.h"
+#include "state/state.h"
+#include "vm/devices.h"
+#include "vm/vm_private.h"
+
+/* --- how a machine ends -------------------------------------------------- */
+
+/* The first reason counts. Async-signal-safe. */
+static void vm_end(struct vm *vm, enum vm_end why, uint32_t value)
+{
+    int running = VM_RUNNING;
+    uint64_t one = 1;
+
+    if (why == VM_EXIT_PORT && atomic_load(&vm->end) == VM_RUNNING)
+        atomic_store(&vm->end_value, value);
+    if (!atomic_compare_exchange_strong(&vm->end, &running, (int)why))
+        return;
+    ssize_t r = write(vm->end_fd, &one, sizeof(one));
+    (void)r;
+}
+
+static void vm_failed(struct vm *vm, const struct err *e)
+{
+    pthread_mutex_lock(&vm->lock);
+    if (!vm->end_err.code)
+        vm->end_err = *e;
+    pthread_mutex_unlock(&vm->lock);
+    vm_end(vm, VM_FAILED, 0);
+}
+
+static void on_reset(void *ctx)
+{
+    vm_end(ctx, VM_RESET, 0);
+}
+
+static void on_poweroff(void *ctx)
+{
+    vm_end(ctx, VM_POWEROFF, 0);
+}
+
+static void on_exit_port(void *ctx, uint32_t value)
+{
+    vm_end(ctx, VM_EXIT_PORT, value);
+}
+
+void vm_stop(struct vm *vm)
+{
+    vm_end(vm, VM_STOPPED, 0);
+}
+
+int vm_end_fd(const struct vm *vm)
+{
+    return vm->end_fd;
+}
+
+enum vm_end vm_wait(struct vm *vm, int timeout_ms, uint32_t *value, struct err *e)
+{
+    struct pollfd p = {.fd = vm->end_fd, .events = POLLIN};
+
+    while (atomic_load(&vm->end) == VM_RUNNING) {
+        int r = poll(&p, 1, timeout_ms);
+
+        if (r == 0)
+            return VM_RUNNING;
+        if (r < 0 && errno == EINTR && timeout_ms >= 0)
+            return VM_RUNNING; /* the caller counts its own time */
+    }
+    enum vm_end end = (enum vm_end)atomic_load(&vm->end);
+    if (value)
+        *value = atomic_load(&vm->end_value);
+    if (end == VM_FAILED && e) {
+        pthread_mutex_lock(&vm->lock);
+        *e = vm->end_err;
+        pthread_mutex_unlock(&vm->lock);
+    }
+    return end;
+}
+
+/* --- between board and engine -------------------------------------------- */
+
+static void send_msi(void *ctx, struct msi m)
+{
+    struct vm *vm = ctx;
+
+    vm->engine->vm_msi(vm->cpus, m);
+}
+
+static void set_extint(void *ctx, unsigned n, bool level)
+{
+    struct vm *vm = ctx;
+
+    (void)n;
+    vm->extint = level;
+    vm->engine->vm_extint(vm->cpus, level);
+}
+
+/* The engine calls this on a vCPU's thread, outside the board's lock. */
+static int pic_ack(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    pthread_mutex_lock(&vm->lock);
+    int vector = board_pic_ack(vm->board);
+    pthread_mutex_unlock(&vm->lock);
+    return vector;
+}
+
+static void do_pio(struct vm *vm, struct cpu_exit *x)
+{
+    uint8_t *p = x->u.pio.data;
+    unsigned len = x->u.pio.len;
+
+    for (uint32_t i = 0; i < x->u.pio.count; i++, p += len) {
+        uint64_t v = 0;
+
+        if (x->u.pio.write) {
+            memcpy(&v, p, len);
+            bus_write(board_pio(vm->board), x->u.pio.port, len, v);
+        } else {
+            v = bus_read(board_pio(vm->board), x->u.pio.port, len);
+            memcpy(p, &v, len);
+        }
+    }
+}
+
+static void do_mmio(struct vm *vm, struct cpu_exit *x)
+{
+    struct bus *bus = board_mmio(vm->board);
+
+    if (x->u.mmio.write)
+        bus_write(bus, x->u.mmio.gpa, x->u.mmio.len, x->u.mmio.val);
+    else
+        x->u.mmio.val = bus_read(bus, x->u.mmio.gpa, x->u.mmio.len);
+}
+
+/* Answer one exit. False: this machine is over. */
+static bool answer(struct vm *vm, struct cpu_exit *x)
+{
+    struct err e = {0};
+
+    switch (x->kind) {
+    case CPU_EXIT_KICKED:
+        return true;
+    case CPU_EXIT_SHUTDOWN:
+        vm_end(vm, VM_SHUTDOWN, 0);
+        return false;
+    case CPU_EXIT_STUCK:
+        err_set(&e, -EIO, "%s", x->u.stuck.why);
+        vm_failed(vm, &e);
+        return false;
+    case CPU_EXIT_PIO:
+    case CPU_EXIT_MMIO:
+    case CPU_EXIT_EOI:
+        break;
+    }
+    pthread_mutex_lock(&vm->lock);
+    if (x->kind == CPU_EXIT_PIO)
+        do_pio(vm, x);
+    else if (x->kind == CPU_EXIT_MMIO)
+        do_mmio(vm, x);
+    else
+        board_eoi(vm->board, x->u.eoi.vector);
+    pthread_mutex_unlock(&vm->lock);
+    return true;
+}
+
+/* --- vCPU threads -------------------------------------------------------- */
+
+/* Wait while the machine is paused. False: leave the thread. */
+static bool vcpu_may_run(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->ctl);
+    if (vm->paused) {
+        vm->parked++;
+        pthread_cond_broadcast(&vm->ctl_cond);
+        while (vm->paused && !vm->quit)
+            pthread_cond_wait(&vm->ctl_cond, &vm->ctl);
+        vm->parked--;
+    }
+    bool go = !vm->quit;
+    pthread_mutex_unlock(&vm->ctl);
+    return go;
+}
+
+static void *vcpu_main(void *arg)
+{
+    struct vm_cpu *c = arg;
+    struct vm *vm = c->vm;
+    struct cpu_exit x = {.kind = CPU_EXIT_KICKED};
+    struct err e = {0};
+
+    for (;;) {
+        /* Only here is no answer outstanding, so only here the state is whole. */
+        if (x.kind == CPU_EXIT_KICKED && !vcpu_may_run(vm))
+            return NULL;
+        if (vm->engine->run(c->v, &x, &e) < 0) {
+            vm_failed(vm, &e);
+            break;
+        }
+        if (!answer(vm, &x))
+            break;
+    }
+    /* The machine has ended, but the thread must still park and quit on request. */
+    while (vcpu_may_run(vm)) {
+        pthread_mutex_lock(&vm->ctl);
+        while (!vm->paused && !vm->quit)
+            pthread_cond_wait(&vm->ctl_cond, &vm->ctl);
+        pthread_mutex_unlock(&vm->ctl);
+    }
+    return NULL;
+}
+
+static void kick_all(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_cpus; i++) {
+        if (vm->cpu[i].v)
+            vm->engine->kick(vm->cpu[i].v);
+    }
+}
+
+/* --- I/O thread ---------------------------------------------------------- */
+
+static void timers_sooner(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    loop_wake(vm->loop);
+}
+
+/* Machine time of the next timer, as the host's monotonic time. */
+static uint64_t timers_next(void *ctx)
+{
+    struct vm *vm = ctx;
+    ns_t at = timerq_next(&vm->timers);
+
+    if (at == TIMER_NEVER || vm->clock.stopped)
+        return UINT64_MAX;
+    return at > UINT64_MAX - 1 - vm->clock.ns_off ? UINT64_MAX - 1 : at + vm->clock.ns_off;
+}
+
+static void timers_due(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    timerq_run(&vm->timers, clock_ns(&vm->clock));
+}
+
+static void *io_main(void *arg)
+{
+    struct vm *vm = arg;
+
+    loop_run(vm->loop);
+    return NULL;
+}
+
+/* Posted by vm_pause(): finish what the devices have under way, then stand still. Runs with the
+ * board's lock, which the wait gives up. */
+static void io_freeze(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    board_drain(vm->board);
+    vm->frozen = true;
+    pthread_cond_broadcast(&vm->io_cond);
+    while (vm->frozen)
+        pthread_cond_wait(&vm->io_cond, &vm->lock);
+}
+
+/* --- making -------------------------------------------------------------- */
+
+static int check_conf(const struct vm_conf *c, struct err *e)
+{
+    struct sysinfo si;
+
+    if (c->cpus < 1 || c->cpus > VM_CPUS_MAX)
+        return err_set(e, -EINVAL, "%u CPUs: a machine has 1 to %d", c->cpus, VM_CPUS_MAX);
+    if (c->ram_bytes < (uint64_t)VM_RAM_MIN_MIB << 20 || c->ram_bytes > MEM_SIZE_MAX)
+        return err_set(e, -EINVAL, "%llu MiB of memory: a machine has %d MiB to %llu MiB",
+                       (unsigned long long)(c->ram_bytes >> 20), VM_RAM_MIN_MIB,
+                       (unsigned long long)(MEM_SIZE_MAX >> 20));
+    if (sysinfo(&si) == 0) {
+        uint64_t host = ((uint64_t)si.totalram + si.totalswap) * si.mem_unit;
+
+        if (c->ram_bytes > host)
+            return err_set(e, -ENOMEM, "%llu MiB of memory wanted, but this host has only %llu MiB",
+                           (unsigned long long)(c->ram_bytes >> 20),
+                           (unsigned long long)(host >> 20));
+    }
+    return 0;
+}
+
+static struct cpu_vm_conf cpus_conf(struct vm *vm)
+{
+    return (struct cpu_vm_conf){
+        .mem = vm->mem, .clock = &vm->clock, .timers = &vm->timers, .model = &vm->model};
+}
+
+/* An engine's half of the machine: VM and vCPUs. On failure nothing is left. */
+static int make_cpus(struct vm *vm, const struct cpu_engine *eng, struct cpu_vm **cpus,
+                     struct vcpu **v, struct err *e)
+{
+    struct cpu_vm_conf c = cpus_conf(vm);
+    int r = eng->vm_new(&c, cpus, e);
+
+    if (r < 0)
+        return r;
+    eng->vm_set_pic_ack(*cpus, pic_ack, vm);
+    for (unsigned i = 0; i < vm->n_cpus; i++) {
+        r = eng->vcpu_new(*cpus, i, &v[i], e);
+        if (r < 0) {
+            while (i-- > 0)
+                eng->vcpu_free(v[i]);
+            eng->vm_free(*cpus);
+            return err_wrap(e, r, "CPU %u", i);
+        }
+    }
+    return 0;
+}
+
+static void free_cpus(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->n_cpus; i++) {
+        if (vm->cpu[i].v)
+            vm->engine->vcpu_free(vm->cpu[i].v);
+        vm->cpu[i].v = NULL;
+    }
+    if (vm->cpus)
+        vm->engine->vm_free(vm->cpus);
+    vm->cpus = NULL;
+}
+
+static int make_board(struct vm *vm, struct err *e)
+{
+    struct board_conf bc = {
+        .mem = vm->mem,
+        .clock = &vm->clock,
+        .timers = &vm->timers,
+        .model = &vm->model,
+        .msi = {.send = send_msi, .ctx = vm},
+        .pic_out = {.set = set_extint, .ctx = vm},
+        .events = {.reset = on_reset,
+                   .poweroff = on_poweroff,
+                   .exit_port = on_exit_port,
+                   .ctx = vm},
+        .serial_out = devices_serial_out,
+        .serial_room = devices_serial_room,
+        .serial_ctx = &vm->dev,
+    };
+
+    return board_new(&bc, &vm->board, e);
+}
+
+int vm_new(const struct vm_conf *c, struct vm **ret, struct err *e)
+{
+    const struct cpu_engine *eng = NULL;
+    struct vcpu *v[VM_CPUS_MAX] = {NULL};
+    int r = check_conf(c, e);
+
+    if (r < 0)
+        return r;
+    r = cpu_engine_pick(c->engine ? c->engine : "auto", &eng, e);
+    if (r < 0)
+        return r;
+    struct vm *vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return err_set(e, -ENOMEM, "out of memory");
+    vm->engine = eng;
+    vm->n_cpus = c->cpus;
+    pthread_mutex_init(&vm->lock, NULL);
+    pthread_cond_init(&vm->io_cond, NULL);
+    pthread_mutex_init(&vm->ctl, NULL);
+    pthread_cond_init(&vm->ctl_cond, NULL);
+    timerq_init(&vm->timers, timers_sooner, vm);
+    clock_init(&vm->clock, clock_host(), 0);
+    vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (vm->end_fd < 0) {
+        r = err_errno(e, -errno, "make an event descriptor");
+        vm_free(vm);
+        return r;
+    }
+    vm->mem = mem_new(c->ram_bytes, e);
+    vm->loop = vm->mem ? loop_new(&vm->lock, e) : NULL;
+    if (!vm->loop)
+        r = e && e->code ? e->code : -ENOMEM;
+    if (r >= 0)
+        r = cpu_model_init(&vm->model, c->cpus, vm->clock.tsc_khz, e);
+    if (r >= 0)
+        r = make_cpus(vm, eng, &vm->cpus, v, e);
+    for (unsigned i = 0; r >= 0 && i < vm->n_cpus; i++)
+        vm->cpu[i] = (struct vm_cpu){.vm = vm, .v = v[i]};
+    if (r >= 0)
+        r = make_board(vm, e);
+    if (r >= 0) {
+        loop_set_timeout(vm->loop, timers_next, timers_due, vm);
+        r = devices_add(vm, c, e);
+    }
+    if (r >= 0)
+        r = vm_boot(vm, c, e);
+    if (r < 0) {
+        vm_free(vm);
+        return r;
+    }
+    *ret = vm;
+    return 0;
+}
+
+int vm_start(struct vm *vm, struct err *e)
+{
+    int r = pthread_create(&vm->io, NULL, io_main, vm);
+
+    if (r)
+        return err_errno(e, -r, "start the I/O thread");
+    vm->io_started = true;
+    for (unsigned i = 0; i < vm->n_cpus; i++) {
+        r = pthread_create(&vm->cpu[i].thread, NULL, vcpu_main, &vm->cpu[i]);
+        if (r)
+            return err_errno(e, -r, "start the thread of CPU %u", i);
+        vm->cpu[i].started = true;
+    }
+    return 0;
+}
+
+static void stop_threads(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->ctl);
+    vm->quit = true;
+    pthread_cond_broadcast(&vm->ctl_cond);
+    pthread_mutex_unlock(&vm->ctl);
+    /* A device handler may be waiting in io_freeze(). */
+    pthread_mutex_lock(&vm->lock);
+    vm->frozen = false;
+    pthread_cond_broadcast(&vm->io_cond);
+    pthread_mutex_unlock(&vm->lock);
+    for (unsigned i = 0; i < vm->n_cpus; i++) {
+        if (!vm->cpu[i].started)
+            continue;
+        vm->engine->kick(vm->cpu[i].v);
+        pthread_join(vm->cpu[i].thread, NULL);
+        vm->cpu[i].started = false;
+    }
+    if (vm->io_started) {
+        loop_stop(vm->loop);
+        pthread_join(vm->io, NULL);
+        vm->io_started = false;
+    }
+}
+
+void vm_free(struct vm *vm)
+{
+    if (!vm)
+        return;
+    stop_threads(vm);
+    if (vm->board)
+        board_drain(vm->board);
+    devices_remove(vm);
+    board_free(vm->board);
+    devices_done(vm);
+    free_cpus(vm);
+    loop_free(vm->loop);
+    timerq_done(&vm->timers);
+    mem_free(vm->mem);
+    if (vm->end_fd >= 0)
+        close(vm->end_fd);
+    pthread_mutex_destroy(&vm->lock);
+    pthread_cond_destroy(&vm->io_cond);
+    pthread_mutex_destroy(&vm->ctl);
+    pthread_cond_destroy(&vm->ctl_cond);
+    free(vm);
+}
+
+/* --- pause --------------------------------------------------------------- */
+
+int vm_pause(struct vm *vm, struct err *e)
+{
+    if (vm->paused)
+        return 0;
+    pthread_mutex_lock(&vm->ctl);
+    vm->paused = true;
+    unsigned want = 0;
+    for (unsigned i = 0; i < vm->n_cpus; i++)
+        want += vm->cpu[i].started;
+    pthread_cond_broadcast(&vm->ctl_cond);
+    kick_all(vm);
+    while (vm->parked < want)
+        pthread_cond_wait(&vm->ctl_cond, &vm->ctl);
+    pthread_mutex_unlock(&vm->ctl);
+    if (!vm->io_started)
+        return 0;
+    if (loop_post(vm->loop, io_freeze, vm) < 0) {
+        vm_unpark(vm);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    pthread_mutex_lock(&vm->lock);
+    while (!vm->frozen)
+        pthread_cond_wait(&vm->io_cond, &vm->lock);
+    clock_stop(&vm->clock);
+    pthread_mutex_unlock(&vm->lock);
+    return 0;
+}
+
+void vm_unpark(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->ctl);
+    vm->paused = false;
+    pthread_cond_broadcast(&vm->ctl_cond);
+    pthread_mutex_unlock(&vm->ctl);
+}
+
+int vm_resume(struct vm *vm, struct err *e)
+{
+    (void)e;
+    if (!vm->paused)
+        return 0;
+    pthread_mutex_lock(&vm->lock);
+    clock_start(&vm->clock);
+    vm->frozen = false;
+    pthread_cond_broadcast(&vm->io_cond);
+    pthread_mutex_unlock(&vm->lock);
+    loop_wake(vm->loop);
+    vm_unpark(vm);
+    return 0;
+}
+
+/* --- state --------------------------------------------------------------- */
+
+int vm_switch_engine(struct vm *vm, const char *name, struct err *e)
+{
+    const struct cpu_engine *eng, *old = vm->engine;
+    struct cpu_state *s = NULL;
+    struct cpu_vm *cpus = NULL;
+    struct vcpu *v[VM_CPUS_MAX] = {NULL};
+    int r = cpu_engine_pick(name, &eng, e);
+
+    if (r < 0)
+        return r;
+    if (!vm->paused)
+        return err_set(e, -EBUSY, "the machine must be paused to change its engine");
+    s = aligned_alloc(64, (sizeof(*s) * vm->n_cpus + 63) / 64 * 64);
+    if (!s)
+        return err_set(e, -ENOMEM, "out of memory");
+    for (unsigned i = 0; r >= 0 && i < vm->n_cpus; i++)
+        r = old->get(vm->cpu[i].v, &s[i], e);
+    if (r >= 0)
+        r = make_cpus(vm, eng, &cpus, v, e);
+    for (unsigned i = 0; cpus && r >= 0 && i < vm->n_cpus; i++)
+        r = eng->set(v[i], &s[i], e);
+    free(s);
+    if (r < 0) {
+        for (unsigned i = 0; cpus && i < vm->n_cpus; i++)
+            eng->vcpu_free(v[i]);
+        if (cpus)
+            eng->vm_free(cpus);
+        return err_wrap(e, r, "change to engine %s", name);
+    }
+    devices_unhook(vm);
+    free_cpus(vm);
+    vm->engine = eng;
+    vm->cpus = cpus;
+    for (unsigned i = 0; i < vm->n_cpus; i++)
+        vm->cpu[i].v = v[i];
+    devices_hook(vm);
+    eng->vm_extint(cpus, vm->extint);
+    return 0;
+}
+
+enum { STATE_VERSION = 1 };
+
+/* One object for the whole machine but its RAM. Saving fills from the vCPUs, loading puts back. */
+static void visit(struct vm *vm, struct state_io *io, struct err *e, int *failed)
+{
+    uint32_t version = STATE_VERSION, cpus = vm->n_cpus;
+    uint64_t ram = mem_size(vm->mem);
+    struct cpu_state *s = aligned_alloc(64, (sizeof(*s) + 63) / 64 * 64);
+
+    if (!s) {
+        *failed = err_set(e, -ENOMEM, "out of memory");
+        return;
+    }
+    state_u32(io, 1, &version);
+    state_u32(io, 2, &cpus);
+    state_u64(io, 3, &ram);
+    if (state_loading(io) && version != STATE_VERSION)
+        state_fail(io, "state of version %u, this program reads %d", version, STATE_VERSION);
+    if (state_loading(io) && (cpus != vm->n_cpus || ram != mem_size(vm->mem)))
+        state_fail(io, "state of a machine with %u CPUs and %llu MiB does not fit this one", cpus,
+                   (unsigned long long)(ram >> 20));
+    state_begin(io, 4, "clock");
+    clock_visit(&vm->clock, io);
+    state_end(io);
+    for (unsigned i = 0; !io->failed && !*failed && i < vm->n_cpus; i++) {
+        memset(s, 0, sizeof(*s));
+        if (io->saving)
+            *failed = vm->engine->get(vm->cpu[i].v, s, e);
+        state_begin(io, 5, "cpu");
+        cpu_state_visit(s, io);
+        state_end(io);
+        if (state_loading(io))
+            *failed = vm->engine->set(vm->cpu[i].v, s, e);
+    }
+    free(s);
+    state_begin(io, 6, "board");
+    board_visit(vm->board, io);
+    state_end(io);
+}
+
+int vm_save(struct vm *vm, uint8_t **buf, size_t *len, struct err *e)
+{
+    struct state_io io;
+    int failed = 0;
+
+    if (!vm->paused && vm->io_started)
+        return err_set(e, -EBUSY, "the machine must be paused to be saved");
+    state_save_init(&io);
+    pthread_mutex_lock(&vm->lock);
+    visit(vm, &io, e, &failed);
+    pthread_mutex_unlock(&vm->lock);
+    if (failed < 0) {
+        state_done(&io, NULL);
+        return failed;
+    }
+    return state_take(&io, buf, len, e);
+}
+
+int vm_load(struct vm *vm, const void *buf, size_t len, struct err *e)
+{
+    struct state_io io;
+    int failed = 0;
+
+    if (!vm->paused && vm->io_started)
+        return err_set(e, -EBUSY, "the machine must be paused to be loaded");
+    state_load_init(&io, buf, len);
+    pthread_mutex_lock(&vm->lock);
+    bool running = !vm->clock.stopped;
+    clock_stop(&vm->clock);
+    visit(vm, &io, e, &failed);
+    if (running)
+        clock_start(&vm->clock);
+    pthread_mutex_unlock(&vm->lock);
+    if (failed < 0) {
+        state_done(&io, NULL);
+        return failed;
+    }
+    return state_done(&io, e);
+}
+
+const char *vm_engine(const struct vm *vm)
+{
+    return vm->engine->name;
+}
+
+struct mem *vm_mem(struct vm *vm)
+{
+    return vm->mem;
+}
+
+int vm_cpu_state(struct vm *vm, unsigned cpu, struct cpu_state *s, struct err *e)
+{
+    if (cpu >= vm->n_cpus)
+        return err_set(e, -EINVAL, "no CPU %u", cpu);
+    return vm->engine->get(vm->cpu[cpu].v, s, e);
+}
+
+void vm_stats(struct vm *vm, struct cpu_stats *sum)
+{
+    memset(sum, 0, sizeof(*sum));
+    for (unsigned i = 0; i < vm->n_cpus; i++) {
+        struct cpu_stats s = {0};
+
+        vm->engine->stats(vm->cpu[i].v, &s);
+        sum->insns += s.insns;
+        for (unsigned k = 0; k < ARRAY_LEN(s.exits); k++)
+            sum->exits[k] += s.exits[k];
+        sum->tlb_misses += s.tlb_misses;
+        sum->blocks += s.blocks;
+        sum->flushes += s.flushes;
+        sum->interrupts += s.interrupts;
+        sum->exceptions += s.exceptions;
+        sum->fallbacks += s.fallbacks;
+    }
+}

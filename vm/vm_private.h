@@ -1,0 +1,58 @@
+/* vm/vm_private.h - the machine's object, shared by the files of vm/ and by nobody else.
+ *
+ * Locks: `lock` is the board's: every device register, queue and interrupt pin. `ctl` guards
+ * pausing and ending of vCPU threads. Neither is taken while holding the other. */
+#ifndef VM_VM_PRIVATE_H
+#define VM_VM_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "machine/board.h"
+#include "os/loop.h"
+#include "vm/devices.h"
+#include "vm/vm.h"
+
+struct vm_cpu {
+    struct vm *vm;
+    struct vcpu *v; /* owned */
+    pthread_t thread;
+    bool started;
+};
+
+struct vm {
+    const struct cpu_engine *engine;
+    struct cpu_vm *cpus; /* owned, as all below */
+    struct vm_cpu cpu[VM_CPUS_MAX];
+    unsigned n_cpus;
+    struct mem *mem;
+    struct cpu_model model;
+    struct clock clock;
+    struct timerq timers;
+    struct board *board;
+    struct loop *loop;
+    struct devices dev;
+    bool extint; /* level of the 8259's output, for a new engine */
+
+    pthread_mutex_t lock;
+    pthread_cond_t io_cond; /* with lock: frozen changed */
+    bool frozen;            /* the I/O thread stands still */
+    pthread_t io;
+    bool io_started;
+
+    pthread_mutex_t ctl;
+    pthread_cond_t ctl_cond; /* with ctl: paused, quit, parked changed */
+    bool paused, quit;
+    unsigned parked;
+
+    _Atomic int end; /* enum vm_end */
+    _Atomic uint32_t end_value;
+    int end_fd;         /* readable once ended */
+    struct err end_err; /* under lock */
+};
+
+/* vm/load.c: read kernel and initrd, enter them on the boot CPU. */
+int vm_boot(struct vm *vm, const struct vm_conf *c, struct err *e) MUST_CHECK;
+void vm_unpark(struct vm *vm);
+
+#endif
