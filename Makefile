@@ -1,0 +1,57 @@
+# The front door. meson and ninja do the work; see CONTRIBUTING.md.
+#
+#   make             build/kiln
+#   make quickstart  from a bare Debian 12 to a container running in its own machine
+#   make check       build and run the tests; the last line is "N passed, N failed"
+#
+# Variables: BUILD (build), PREFIX (/usr/local), DESTDIR, SUITE (for check: one or more suites),
+# SANITIZE=1 (for check: also under ASan and UBSan), KILN_ROOT (the image and kernel store).
+
+BUILD ?= build
+PREFIX ?= /usr/local
+SUITE ?=
+SANITIZE ?= 0
+FUZZ_SECONDS ?= 60
+CLANG_FORMAT ?= clang-format
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@tools/deps.sh --check build
+	@meson setup --prefix $(PREFIX) $(BUILD)
+
+deps:
+	@tools/deps.sh
+
+quickstart:
+	@BUILD=$(BUILD) tools/quickstart.sh
+
+check: all
+	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) tools/check.py $(SUITE)
+
+asan:
+	@BUILD=$(BUILD) SANITIZE=only tools/check.py $(SUITE)
+
+fuzz:
+	@BUILD=$(BUILD) tools/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
+
+bench: all
+	@meson test -C $(BUILD) --no-rebuild --benchmark --verbose
+
+fmt:
+	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+kernel:
+	@tools/make-kernel.sh
+
+kernel-debian:
+	@tools/get-debian-kernel.sh
+
+clean:
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
+
+.PHONY: all deps quickstart check asan fuzz bench fmt install kernel kernel-debian clean
