@@ -27,7 +27,6 @@ struct vq {
     gpa_t desc, avail, used;
     uint16_t next_avail, next_used; /* free-running, wrap at 2^16 */
     uint16_t signalled;             /* used idx when the driver was last signalled */
-    bool signalled_valid;
 };
 
 struct vq_seg {
