@@ -20,12 +20,16 @@ enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE
 struct block_req { /* embedded in the caller's request; lives until done() */
     enum block_op op;
     uint64_t offset, len; /* bytes; sums of iov for read and write */
-    struct iovec *iov;    /* borrowed until done */
+    struct iovec *iov;    /* borrowed until done; the backend may consume it */
     unsigned n_iov;
     bool unmap;                                    /* WRITE_ZEROES: may deallocate */
     void (*done)(struct block_req *r, int result); /* 0 or -errno */
     void *ctx;
-    void *backend; /* private to the backend */
+    struct { /* private to the backend */
+        struct block_req *next;
+        uint64_t moved; /* bytes */
+        int result;
+    } backend;
 };
 
 struct block_info {
