@@ -1,0 +1,166 @@
+/* agent/agent.h - the guest's PID 1: what its files share.
+ *
+ *   init.c     boots the guest's user space (mounts, modules, loopback), then serves until POWEROFF
+ *   early.c    those first steps
+ *   serve.c    the poll loop: listener, child exits, peers
+ *   peer.c     one connection = one session: its frames and streams
+ *   request.c  SETUP and START as structures
+ *   sandbox.c  the container's PID and mount namespace with a small init of its own
+ *   root.c     the container's root: image, overlay, /proc, /dev, ...
+ *   ident.c    hostname, clock, entropy, files in /etc
+ *   spawn.c    start a process in the sandbox
+ *   user.c     the image's passwd and group
+ *
+ * The container runs in its own PID namespace, so that nothing in it can see, signal or trace the
+ * agent, and its end (or `reboot` inside it) is an exit status, not the end of the machine.
+ * Children of the agent enter that namespace when they are forked; orphans belong to the sandbox's
+ * init.
+ *
+ * Thread: one. Protocol: proto/agent.h. */
+#ifndef AGENT_AGENT_H
+#define AGENT_AGENT_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "proto/agent.h"
+
+enum {
+    AGENT_PEERS_MAX = 64,
+    AGENT_PEER_POLLS = 5, /* socket, exec report, stdin, stdout, stderr */
+    AGENT_MOUNTS_MAX = 64,
+    AGENT_DRAIN_MS =
+        10000, /* for processes that do not die after SIGKILL while they hold the output */
+};
+
+/* ---- request.c */
+
+struct strv { /* owned strings, NULL-terminated */
+    char **v;
+    size_t n, cap;
+};
+int strv_take(struct strv *s,
+              char *str) MUST_CHECK; /* owns str, also on failure; str NULL = errno */
+void strv_done(struct strv *s);
+
+struct setup_mount {
+    char *type, *source, *target, *options; /* point into `bytes` */
+    char *bytes;
+};
+
+struct setup_req {
+    char *hostname, *root_dev, *root_fstype, *overlay_dev, *hosts, *resolv;
+    bool root_ro;
+    uint64_t wall_ns; /* 0 = leave the clock alone */
+    uint8_t *entropy;
+    uint32_t entropy_len;
+    struct setup_mount mount[AGENT_MOUNTS_MAX];
+    unsigned n_mounts;
+};
+/* Errors: -EBADMSG, -ENOMEM. `r` is to be done in each case. */
+int setup_parse(const struct proto_frame *f, struct setup_req *r, struct err *e) MUST_CHECK;
+void setup_done(struct setup_req *r);
+
+struct start_req {
+    struct strv argv, env;
+    char *cwd, *user;
+    bool tty, with_stdin;
+    uint16_t rows, cols;
+    size_t bytes; /* payload taken so far, MOREs included */
+};
+/* Adds one frame's fields (MORE or START). */
+int start_parse(const struct proto_frame *f, struct start_req *r, struct err *e) MUST_CHECK;
+void start_done(struct start_req *r);
+
+/* ---- sandbox.c */
+
+struct sandbox {
+    pid_t pid; /* its init as the agent sees it; 0 = none */
+    int cmd;   /* socket to that init; owned */
+    int mnt;   /* its mount namespace; owned */
+    int ptmx;  /* O_PATH of its /dev/pts/ptmx, found before any of its processes ran; owned */
+};
+#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1})
+/* Afterwards every child this process forks is in the sandbox's PID namespace. `base`: a folder of
+ * the agent's own for mount points. */
+int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base,
+                 struct err *e) MUST_CHECK;
+void sandbox_kill_all(
+    struct sandbox *s); /* SIGKILL to every process but its init; returns when sent */
+void sandbox_close(struct sandbox *s); /* ends its init and with it all of it */
+
+/* ---- root.c, ident.c */
+
+/* Make the container's root and enter it. In a mount namespace of its own. */
+int root_enter(const struct setup_req *r, const char *base, struct err *e) MUST_CHECK;
+int root_mkdirs(const char *path, mode_t mode); /* as mkdir -p; 0 or -errno */
+/* In the agent: hostname, clock, entropy. Only the hostname can fail. */
+int ident_machine(const struct setup_req *r, struct err *e) MUST_CHECK;
+/* In the container's root: /etc/hostname, hosts, resolv.conf, mtab. */
+int ident_files(const struct setup_req *r, struct err *e) MUST_CHECK;
+
+/* ---- user.c */
+
+enum { USER_GROUPS_MAX = 1024 };
+struct user {
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[USER_GROUPS_MAX];
+    size_t n_groups;
+    char home[256];
+};
+/* `spec` as in OCI ("", "user", "uid", "user:group", "uid:gid"), looked up in the files (which may
+ * be absent). Errors: -EINVAL unknown name or number out of range. */
+int user_find(const char *spec, const char *passwd_path, const char *group_path, struct user *u,
+              struct err *e) MUST_CHECK;
+
+/* ---- spawn.c */
+
+struct process {
+    pid_t pid;
+    int report;       /* readable: EOF = exec succeeded, else a struct spawn_failure; owned */
+    int in, out, err; /* our ends, non-blocking; err -1 with a tty; in -1 without stdin; owned */
+};
+struct spawn_failure {
+    int32_t code; /* errno, positive */
+    char text[ERR_MSG_MAX];
+};
+int spawn(const struct sandbox *s, const struct start_req *r, struct process *p,
+          struct err *e) MUST_CHECK;
+
+/* ---- serve.c, peer.c */
+
+struct agent {
+    const char *base; /* folder for mount points */
+    bool any_peer;    /* tests: the listener is not vsock */
+    struct sandbox box;
+    pid_t
+        main_pid; /* the first process; when it ends, the container does. 0 = none yet, -1 = gone */
+    bool poweroff;
+};
+
+struct peer;
+struct peer *peer_new(struct agent *a, int sock); /* owns sock; NULL = no memory (sock closed) */
+void peer_free(struct peer *p);                   /* kills its process */
+unsigned peer_polls(struct peer *p, struct pollfd *v, int *timeout_ms);
+/* Handles what poll() said. False: the session is over, free it. */
+bool peer_handle(struct peer *p, const struct pollfd *v);
+bool peer_reaped(struct peer *p, pid_t pid, int status); /* true = was mine */
+
+/* Until POWEROFF. `listener` is borrowed. SIGCHLD must be blocked. Errors: poll or signalfd
+ * failing. */
+int serve(struct agent *a, int listener, struct err *e) MUST_CHECK;
+
+/* ---- early.c */
+
+void early_mounts(void);
+void early_modules(const char *dir);
+void early_loopback(void);
+int early_listen(struct err *e) MUST_CHECK;                                 /* the vsock listener */
+void early_ready(void);                                                     /* tells the host */
+__attribute__((format(printf, 1, 2))) void early_log(const char *fmt, ...); /* to the console */
+
+#endif

@@ -1,0 +1,217 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/agent.h"
+
+int strv_take(struct strv *s, char *str)
+{
+    if (!str)
+        return -errno;
+    if (s->n + 1 >= s->cap) {
+        size_t cap = s->cap ? 2 * s->cap : 16;
+        char **v = reallocarray(s->v, cap, sizeof(*v));
+
+        if (!v) {
+            free(str);
+            return -ENOMEM;
+        }
+        s->v = v;
+        s->cap = cap;
+    }
+    s->v[s->n++] = str;
+    s->v[s->n] = NULL;
+    return 0;
+}
+
+void strv_done(struct strv *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free(s->v[i]);
+    free(s->v);
+    *s = (struct strv){0};
+}
+
+static int take_str(const struct proto_field_view *v, char **out)
+{
+    char *s = proto_field_str(v);
+
+    if (!s)
+        return -errno;
+    free(*out);
+    *out = s;
+    return 0;
+}
+
+static int take_bool(const struct proto_field_view *v, bool *out)
+{
+    uint64_t n;
+    int r = proto_field_u64(v, &n);
+
+    if (r == 0)
+        *out = n != 0;
+    return r;
+}
+
+static int take_u16(const struct proto_field_view *v, uint16_t *out)
+{
+    uint64_t n;
+    int r = proto_field_u64(v, &n);
+
+    if (r == 0)
+        *out = (uint16_t)n;
+    return r;
+}
+
+static int take_entropy(const struct proto_field_view *v, struct setup_req *r)
+{
+    uint8_t *p = malloc(v->len ? v->len : 1);
+
+    if (!p)
+        return -ENOMEM;
+    memcpy(p, v->p, v->len);
+    free(r->entropy);
+    r->entropy = p;
+    r->entropy_len = v->len;
+    return 0;
+}
+
+/* "type\0source\0target\0options": four strings, the last ended by the field. */
+static int take_mount(const struct proto_field_view *v, struct setup_req *r)
+{
+    if (r->n_mounts == AGENT_MOUNTS_MAX)
+        return -E2BIG;
+
+    char *bytes = malloc((size_t)v->len + 1);
+    if (!bytes)
+        return -ENOMEM;
+    memcpy(bytes, v->p, v->len);
+    bytes[v->len] = '\0';
+
+    struct setup_mount *m = &r->mount[r->n_mounts++];
+    char **part[] = {&m->type, &m->source, &m->target, &m->options};
+    char *end = bytes + v->len, *p = bytes;
+
+    m->bytes = bytes;
+    for (unsigned i = 0; i < 4; i++) {
+        if (p > end)
+            return -EBADMSG;
+        *part[i] = p;
+        p += strlen(p) + 1;
+    }
+    return p == end + 1 ? 0 : -EBADMSG;
+}
+
+static int setup_field(const struct proto_field_view *v, struct setup_req *r)
+{
+    switch (v->id) {
+    case PF_HOSTNAME:
+        return take_str(v, &r->hostname);
+    case PF_ENTROPY:
+        return take_entropy(v, r);
+    case PF_WALL_NS:
+        return proto_field_u64(v, &r->wall_ns);
+    case PF_ROOT_DEV:
+        return take_str(v, &r->root_dev);
+    case PF_ROOT_FSTYPE:
+        return take_str(v, &r->root_fstype);
+    case PF_ROOT_RO:
+        return take_bool(v, &r->root_ro);
+    case PF_OVERLAY_DEV:
+        return take_str(v, &r->overlay_dev);
+    case PF_MOUNT:
+        return take_mount(v, r);
+    case PF_HOSTS:
+        return take_str(v, &r->hosts);
+    case PF_RESOLV:
+        return take_str(v, &r->resolv);
+    default:
+        return 0; /* from a later version */
+    }
+}
+
+int setup_parse(const struct proto_frame *f, struct setup_req *r, struct err *e)
+{
+    struct proto_field_view v;
+    size_t pos = 0;
+    int got;
+
+    while ((got = proto_field_next(f, &pos, &v)) == 1) {
+        got = setup_field(&v, r);
+        if (got < 0)
+            return err_errno(e, got, "SETUP: field %u", v.id);
+    }
+    if (got < 0)
+        return err_set(e, got, "SETUP is malformed");
+    if (!r->root_dev || !r->root_fstype)
+        return err_set(e, -EBADMSG, "SETUP names no root");
+    return 0;
+}
+
+void setup_done(struct setup_req *r)
+{
+    free(r->hostname);
+    free(r->root_dev);
+    free(r->root_fstype);
+    free(r->overlay_dev);
+    free(r->hosts);
+    free(r->resolv);
+    free(r->entropy);
+    for (unsigned i = 0; i < r->n_mounts; i++)
+        free(r->mount[i].bytes);
+    *r = (struct setup_req){0};
+}
+
+static int start_field(const struct proto_field_view *v, struct start_req *r)
+{
+    switch (v->id) {
+    case PF_ARG:
+        return strv_take(&r->argv, proto_field_str(v));
+    case PF_ENV:
+        return strv_take(&r->env, proto_field_str(v));
+    case PF_CWD:
+        return take_str(v, &r->cwd);
+    case PF_USER:
+        return take_str(v, &r->user);
+    case PF_TTY:
+        return take_bool(v, &r->tty);
+    case PF_STDIN:
+        return take_bool(v, &r->with_stdin);
+    case PF_ROWS:
+        return take_u16(v, &r->rows);
+    case PF_COLS:
+        return take_u16(v, &r->cols);
+    default:
+        return 0;
+    }
+}
+
+int start_parse(const struct proto_frame *f, struct start_req *r, struct err *e)
+{
+    struct proto_field_view v;
+    size_t pos = 0;
+    int got;
+
+    if (f->len > PROTO_START_MAX - r->bytes)
+        return err_set(e, -E2BIG, "arguments and environment exceed %d bytes", PROTO_START_MAX);
+    r->bytes += f->len;
+    while ((got = proto_field_next(f, &pos, &v)) == 1) {
+        got = start_field(&v, r);
+        if (got < 0)
+            return err_errno(e, got, "START: field %u", v.id);
+    }
+    if (got < 0)
+        return err_set(e, got, "START is malformed");
+    if (f->type == PROTO_START && r->argv.n == 0)
+        return err_set(e, -EBADMSG, "START names no command");
+    return 0;
+}
+
+void start_done(struct start_req *r)
+{
+    strv_done(&r->argv);
+    strv_done(&r->env);
+    free(r->cwd);
+    free(r->user);
+    *r = (struct start_req){0};
+}

@@ -1,0 +1,305 @@
+#include "container/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "container/wire.h"
+
+enum {
+    ANSWER_MS = 120000, /* to SETUP and START: an interpreted guest is slow */
+    ENTROPY_LEN = 64,
+    OK_LINE_MAX = 32,
+};
+
+static int unix_address(const char *path, const char *suffix, struct sockaddr_un *sa, struct err *e)
+{
+    *sa = (struct sockaddr_un){.sun_family = AF_UNIX};
+    int n = snprintf(sa->sun_path, sizeof(sa->sun_path), "%s%s", path, suffix);
+    if (n < 0 || (size_t)n >= sizeof(sa->sun_path))
+        return err_set(e, -ENAMETOOLONG, "%s%s: too long for a socket's name", path, suffix);
+    return 0;
+}
+
+int session_listen(const char *vsock_path, int *listen_fd, struct err *e)
+{
+    char suffix[16];
+    struct sockaddr_un sa;
+
+    snprintf(suffix, sizeof(suffix), "_%d", PROTO_READY_PORT);
+    int r = unix_address(vsock_path, suffix, &sa, e);
+    if (r < 0)
+        return r;
+    CLEANUP(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 4) < 0)
+        return err_errno(e, -errno, "%s", sa.sun_path);
+    *listen_fd = take_fd(&fd);
+    return 0;
+}
+
+static int wait_ready(int listen_fd, const struct session_watch *w, uint64_t deadline, int *sig,
+                      struct err *e)
+{
+    for (;;) {
+        char c;
+        int r = wire_wait(listen_fd, POLLIN, w, deadline, sig, e);
+
+        if (r < 0)
+            return r;
+        CLEANUP(fd) int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0)
+            continue;
+        r = wire_wait(fd, POLLIN, w, deadline, sig, e);
+        if (r < 0)
+            return r;
+        if (read(fd, &c, 1) == 1)
+            return 0;
+    }
+}
+
+/* "CONNECT port\n" and "OK number\n", byte by byte: what follows the line is the agent's. */
+static int connect_port(const char *vsock_path, const struct session_watch *w, uint64_t deadline,
+                        int *sig, int *out, struct err *e)
+{
+    char line[OK_LINE_MAX];
+    struct sockaddr_un sa;
+    int r = unix_address(vsock_path, "", &sa, e);
+
+    if (r < 0)
+        return r;
+    CLEANUP(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+        return err_errno(e, -errno, "%s", vsock_path);
+    int n = snprintf(line, sizeof(line), "CONNECT %d\n", PROTO_PORT);
+    if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
+        return err_errno(e, -errno, "%s", vsock_path);
+    for (size_t len = 0; len < sizeof(line) - 1; len++) {
+        r = wire_wait(fd, POLLIN, w, deadline, sig, e);
+        if (r < 0)
+            return r;
+        if (read(fd, line + len, 1) != 1)
+            return err_set(e, -ECONNRESET, "the agent does not listen");
+        if (line[len] != '\n')
+            continue;
+        if (strncmp(line, "OK ", 3) != 0)
+            break;
+        *out = take_fd(&fd);
+        return 0;
+    }
+    return err_set(e, -EPROTO, "%s: not a vsock's answer", vsock_path);
+}
+
+static int hello(struct session *s, uint64_t deadline, struct err *e)
+{
+    struct proto_frame f;
+    struct proto_field_view v;
+    uint64_t version = 0;
+    size_t pos = 0;
+
+    proto_begin(&s->out, PROTO_HELLO, 0);
+    proto_put_u32(&s->out, PF_VERSION, PROTO_VERSION);
+    BUG_ON(proto_end(&s->out) < 0);
+    int r = wire_send(s, deadline, e);
+    if (r == 0)
+        r = wire_next(s, deadline, &f, e);
+    if (r < 0)
+        return r;
+    while (proto_field_next(&f, &pos, &v) == 1)
+        if (v.id == PF_VERSION && proto_field_u64(&v, &version) < 0)
+            version = 0;
+    bool known = f.type == PROTO_HELLO && version >= PROTO_VERSION;
+    wire_drop(s, &f);
+    return known ? 0 : err_set(e, -EPROTO, "the agent speaks another protocol");
+}
+
+static uint64_t deadline_in(int timeout_ms)
+{
+    return timeout_ms < 0 ? UINT64_MAX : wire_now_ms() + (uint64_t)timeout_ms;
+}
+
+int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struct session **ret,
+                    struct err *e)
+{
+    struct session *s = calloc(1, sizeof(*s));
+
+    if (!s) {
+        close(fd);
+        return err_errno(e, -ENOMEM, "session");
+    }
+    s->fd = fd;
+    s->watch = *w;
+    int r = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_errno(e, -errno, "session")
+                                               : hello(s, deadline_in(timeout_ms), e);
+    if (r < 0) {
+        session_close(s);
+        return r;
+    }
+    *ret = s;
+    return 0;
+}
+
+int session_open(const char *vsock_path, int listen_fd, const struct session_watch *w,
+                 int timeout_ms, struct session **ret, struct err *e)
+{
+    uint64_t deadline = deadline_in(timeout_ms);
+    int fd = -1;
+    int r = wait_ready(listen_fd, w, deadline, NULL, e);
+
+    if (r == 0)
+        r = connect_port(vsock_path, w, deadline, NULL, &fd, e);
+    if (r == 0)
+        r = session_open_fd(fd, w, ANSWER_MS, ret, e);
+    return r;
+}
+
+void session_close(struct session *s)
+{
+    if (!s)
+        return;
+    close(s->fd);
+    free(s);
+}
+
+int session_signal(const struct session *s)
+{
+    return s->signal;
+}
+
+static void put_opt(struct session *s, enum proto_field id, const char *v)
+{
+    if (v)
+        proto_put_str(&s->out, id, v);
+}
+
+/* Send s->out and wait for the answer `want`, or an ERROR. */
+static int ask(struct session *s, enum proto_type want, struct err *e)
+{
+    uint64_t deadline = deadline_in(ANSWER_MS);
+    struct proto_frame f;
+    int r = wire_send(s, deadline, e);
+
+    if (r == 0)
+        r = wire_next(s, deadline, &f, e);
+    if (r < 0)
+        return r;
+    if (f.type == PROTO_ERROR)
+        r = wire_error(&f, e);
+    else if (f.type != want)
+        r = err_set(e, -EPROTO, "the agent answered with frame type %u", f.type);
+    wire_drop(s, &f);
+    return r;
+}
+
+int session_setup(struct session *s, const struct session_setup *c, struct err *e)
+{
+    uint8_t entropy[ENTROPY_LEN];
+    struct timespec now;
+
+    if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
+        return err_errno(e, -errno, "getrandom");
+    clock_gettime(CLOCK_REALTIME, &now);
+    proto_begin(&s->out, PROTO_SETUP, 0);
+    proto_put(&s->out, PF_ENTROPY, entropy, sizeof(entropy));
+    proto_put_u64(&s->out, PF_WALL_NS, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    put_opt(s, PF_HOSTNAME, c->hostname);
+    put_opt(s, PF_ROOT_DEV, c->root_dev);
+    put_opt(s, PF_ROOT_FSTYPE, c->root_fstype);
+    put_opt(s, PF_OVERLAY_DEV, c->overlay_dev);
+    put_opt(s, PF_HOSTS, c->hosts);
+    put_opt(s, PF_RESOLV, c->resolv);
+    proto_put(&s->out, PF_ROOT_RO, &(uint8_t){c->root_ro}, 1);
+    for (size_t i = 0; c->mounts && c->mounts[i]; i++)
+        proto_put(&s->out, PF_MOUNT, c->mounts[i], c->mount_len[i]);
+    if (proto_end(&s->out) < 0)
+        return err_set(e, -E2BIG, "the machine's description exceeds %d bytes", PROTO_FRAME_MAX);
+    return ask(s, PROTO_SETUP_OK, e);
+}
+
+/* Add a string to the START; when the frame is full, send it as MORE and begin the next. */
+static int add(struct session *s, enum proto_field id, const char *str, struct err *e)
+{
+    size_t before = s->out.len;
+
+    proto_put_str(&s->out, id, str);
+    if (!s->out.overflow)
+        return 0;
+    if (before == PROTO_HDR)
+        return err_set(e, -E2BIG, "an argument or variable exceeds %d bytes", PROTO_FRAME_MAX);
+    s->out.overflow = false;
+    s->out.len = before;
+    BUG_ON(proto_end(&s->out) < 0);
+    int r = wire_send(s, deadline_in(ANSWER_MS), e);
+    if (r < 0)
+        return r;
+    proto_begin(&s->out, PROTO_MORE, 0);
+    proto_put_str(&s->out, id, str);
+    return s->out.overflow
+               ? err_set(e, -E2BIG, "an argument or variable exceeds %d bytes", PROTO_FRAME_MAX)
+               : 0;
+}
+
+static int add_all(struct session *s, enum proto_field id, const char *const *v, struct err *e)
+{
+    int r = 0;
+
+    for (size_t i = 0; v && v[i] && r == 0; i++)
+        r = add(s, id, v[i], e);
+    return r;
+}
+
+static int check_size(const struct session_process *p, struct err *e)
+{
+    const char *const *v[] = {p->argv, p->env};
+    size_t sum = PROTO_FRAME_MAX; /* frames of the other fields */
+
+    for (unsigned k = 0; k < ARRAY_LEN(v); k++)
+        for (size_t i = 0; v[k] && v[k][i] && sum <= PROTO_START_MAX; i++)
+            sum += strlen(v[k][i]) + 8;
+    if (sum > PROTO_START_MAX)
+        return err_set(e, -E2BIG, "arguments and environment exceed %d bytes", PROTO_START_MAX);
+    return 0;
+}
+
+int session_start(struct session *s, const struct session_process *p, struct err *e)
+{
+    int r = check_size(p, e);
+
+    if (r < 0)
+        return r;
+    proto_begin(&s->out, PROTO_MORE, 0);
+    r = add_all(s, PF_ARG, p->argv, e);
+    if (r == 0)
+        r = add_all(s, PF_ENV, p->env, e);
+    if (r < 0)
+        return r;
+    BUG_ON(proto_end(&s->out) < 0);
+    r = wire_send(s, deadline_in(ANSWER_MS), e);
+    if (r < 0)
+        return r;
+    proto_begin(&s->out, PROTO_START, 0);
+    put_opt(s, PF_CWD, p->cwd);
+    put_opt(s, PF_USER, p->user);
+    proto_put(&s->out, PF_TTY, &(uint8_t){p->tty}, 1);
+    proto_put(&s->out, PF_STDIN, &(uint8_t){p->with_stdin}, 1);
+    proto_put_u32(&s->out, PF_ROWS, p->rows);
+    proto_put_u32(&s->out, PF_COLS, p->cols);
+    if (proto_end(&s->out) < 0)
+        return err_set(e, -EINVAL, "the working directory or the user's name is too long");
+    return ask(s, PROTO_STARTED, e);
+}
+
+int session_poweroff(struct session *s, struct err *e)
+{
+    proto_begin(&s->out, PROTO_POWEROFF, 0);
+    BUG_ON(proto_end(&s->out) < 0);
+    return wire_send(s, deadline_in(1000), e);
+}

@@ -1,0 +1,534 @@
+/* The agent itself, as an ordinary process in namespaces of its own, and the host's end of a
+ * session talking to it. The image is a folder with busybox. Needs root (mounts) and busybox; a
+ * skip says so. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "base/cleanup.h"
+#include "container/session.h"
+#include "test/unit/t.h"
+
+static char base[] = "/tmp/kiln-t-agent-XXXXXX";
+static struct session_watch watch = {-1, -1}; /* SIGINT and SIGWINCH */
+
+struct guest {
+    pid_t pid;
+    int listener; /* abstract AF_UNIX */
+    struct sockaddr *sa;
+    struct session *s;
+};
+
+static const char *const links[] = {
+    "sh",  "cat",   "echo",   "id",    "env",  "pwd",  "hostname", "sleep",    "head",
+    "tty", "stty",  "yes",    "touch", "ls",   "ps",   "mount",    "kill",     "wc",
+    "dd",  "chmod", "mkfifo", "mkdir", "stat", "true", "false",    "sha256sum"};
+
+static void put(const char *dir, const char *name, const char *text, mode_t mode)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    fchmod(fd, mode);
+    close(fd);
+}
+
+static void make_image(const char *dir)
+{
+    static const char *const sub[] = {"", "/bin", "/etc", "/plain"};
+    char path[512], cmd[600];
+
+    for (unsigned i = 0; i < ARRAY_LEN(sub); i++) {
+        snprintf(path, sizeof(path), "%s%s", dir, sub[i]);
+        assert_int_equal(mkdir(path, 0755), 0);
+    }
+    snprintf(cmd, sizeof(cmd), "cp /bin/busybox %s/bin/busybox", dir);
+    assert_int_equal(system(cmd), 0);
+    for (unsigned i = 0; i < ARRAY_LEN(links); i++) {
+        snprintf(path, sizeof(path), "%s/bin/%s", dir, links[i]);
+        assert_int_equal(symlink("busybox", path), 0);
+    }
+    put(dir, "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\njoe:x:1000:100:Joe:/home/joe:/bin/sh\nbroken\n", 0644);
+    put(dir, "etc/group", "root:x:0:\nusers:x:100:\nwheel:x:10:root,joe\n", 0644);
+    put(dir, "bin/noexec", "#!/bin/sh\n", 0644);
+    put(dir, "bin/garbage", "\x01\x02\x03\x04garbage", 0755);
+    put(dir, "bin/lost", "#!/no/such/interpreter\n", 0755);
+}
+
+static _Noreturn void run_agent(int listener)
+{
+    struct agent a = {.base = base, .any_peer = true, .box = SANDBOX_NONE};
+    struct err e = {0};
+    sigset_t chld;
+
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &chld, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    if (serve(&a, listener, &e) < 0)
+        fprintf(stderr, "agent: %s\n", e.msg);
+    _exit(0);
+}
+
+static int group_up(void **state)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    watch.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (geteuid() != 0 || access("/bin/busybox", X_OK) < 0)
+        return 0;
+    if (!mkdtemp(base) || unshare(CLONE_NEWNS | CLONE_NEWUTS) < 0)
+        return -1;
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("t", base, "tmpfs", 0, NULL) < 0)
+        return -1;
+    char dir[64];
+    snprintf(dir, sizeof(dir), "%s/src", base);
+    make_image(dir);
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
+static int group_down(void **state)
+{
+    umount2(base, MNT_DETACH);
+    rmdir(base);
+    return 0;
+}
+
+static struct guest *up_with(const struct session_setup *extra)
+{
+    char dir[64];
+    struct guest *g = calloc(1, sizeof(*g));
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    struct err e = {0};
+    sa_family_t unix_family = AF_UNIX;
+
+    if (geteuid() != 0 || access("/bin/busybox", X_OK) < 0) {
+        print_message("skipped: needs root and busybox\n");
+        free(g);
+        skip();
+    }
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&unix_family, sizeof(unix_family)),
+                     0); /* autobind */
+    assert_int_equal(listen(listener, 8), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&ss, &len), 0);
+    g->pid = fork();
+    if (g->pid == 0)
+        run_agent(listener);
+    close(listener);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), 0);
+    assert_int_equal(session_open_fd(fd, &watch, 5000, &g->s, &e), 0);
+    snprintf(dir, sizeof(dir), "%s/src", base);
+    struct session_setup c = extra ? *extra : (struct session_setup){0};
+    c.root_dev = dir;
+    c.root_fstype = "bind";
+    c.hostname = "testhost";
+    if (session_setup(g->s, &c, &e) < 0)
+        fail_msg("%s", e.msg);
+    return g;
+}
+
+static struct guest *up(void)
+{
+    return up_with(NULL);
+}
+
+static void down(struct guest *g)
+{
+    struct err e;
+    int status;
+
+    assert_int_equal(session_poweroff(g->s, &e), 0);
+    assert_int_equal(waitpid(g->pid, &status, 0), g->pid);
+    assert_int_equal(status, 0);
+    session_close(g->s);
+    free(g);
+}
+
+struct result {
+    int status;
+    char out[8192], err[8192];
+};
+
+static void read_back(int fd, char *buf, size_t len)
+{
+    ssize_t n = pread(fd, buf, len - 1, 0);
+
+    buf[n < 0 ? 0 : n] = '\0';
+    close(fd);
+}
+
+static int run_process(struct guest *g, const struct session_process *p, int in, struct result *r,
+                       struct err *e)
+{
+    int out = memfd_create("out", 0), er = memfd_create("err", 0);
+    int rc = session_start(g->s, p, e);
+
+    if (rc == 0) {
+        struct session_streams io = {in, out, er, -1};
+        rc = session_pump(g->s, &io, 20000, &r->status, e);
+    }
+    read_back(out, r->out, sizeof(r->out));
+    read_back(er, r->err, sizeof(r->err));
+    return rc;
+}
+
+/* One machine, one shell command. */
+static void sh(const char *cmd, struct result *r)
+{
+    const char *argv[] = {"sh", "-c", cmd, NULL};
+    struct session_process p = {.argv = argv};
+    struct guest *g = up();
+    struct err e = {0};
+
+    if (run_process(g, &p, -1, r, &e) < 0)
+        fail_msg("%s", e.msg);
+    down(g);
+}
+
+static void output_and_status_are_the_commands(void **state)
+{
+    static struct result r;
+
+    sh("echo to-out; echo to-err >&2; exit 42", &r);
+    assert_true(WIFEXITED(r.status));
+    assert_int_equal(WEXITSTATUS(r.status), 42);
+    assert_string_equal(r.out, "to-out\n");
+    assert_string_equal(r.err, "to-err\n");
+}
+
+static void death_by_a_signal_is_told_as_such(void **state)
+{
+    static struct result r;
+
+    sh("kill -KILL $$", &r);
+    assert_true(WIFSIGNALED(r.status));
+    assert_int_equal(WTERMSIG(r.status), SIGKILL);
+    sh("kill -TERM $$", &r);
+    assert_int_equal(WTERMSIG(r.status), SIGTERM);
+}
+
+static void the_container_ends_with_its_first_process(void **state)
+{
+    static struct result r;
+
+    sh("sleep 1000 & (sleep 1000 &) ; echo bye", &r);
+    assert_int_equal(r.status, 0);
+    assert_string_equal(r.out, "bye\n");
+}
+
+static void the_root_looks_like_a_containers(void **state)
+{
+    static struct result r;
+
+    sh("hostname; cat /etc/hostname; grep -c testhost /etc/hosts; id -u; echo $HOME; echo $PATH; "
+       "echo $HOSTNAME; pwd;"
+       "echo x > /new && cat /new; ls /dev/null /dev/ptmx /dev/fd/0 >/dev/null && echo dev;"
+       "test -d /proc/1 && echo proc; echo y | cat /dev/stdin",
+       &r);
+    assert_string_equal(r.out, "testhost\ntesthost\n1\n0\n/root\n"
+                               "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/"
+                               "bin\ntesthost\n/\nx\ndev\nproc\ny\n");
+}
+
+static void nothing_in_it_can_reach_the_agent(void **state)
+{
+    static struct result r;
+
+    sh("sleep 1000 & kill -KILL 1; kill -KILL -1; wait; echo alone", &r);
+    assert_string_equal(r.out, "alone\n");
+    sh("kill -KILL 1; kill -TERM 1; sleep 0.1; cat /proc/1/comm; ls /proc/self/fd | wc -l", &r);
+    assert_string_equal(r.out, "kiln-init\n4\n"); /* 0, 1, 2 and the listing itself */
+}
+
+static void users_are_looked_up_in_the_image(void **state)
+{
+    static const struct {
+        const char *user, *out;
+    } row[] = {
+        {"joe", "uid=1000(joe) gid=100(users) groups=10(wheel),100(users)\n/home/joe\n"},
+        {"1000", "uid=1000(joe) gid=100(users) groups=10(wheel),100(users)\n/home/joe\n"},
+        {"joe:wheel", "uid=1000(joe) gid=10(wheel) groups=10(wheel)\n/home/joe\n"},
+        {"4711", "uid=4711 gid=0(root) groups=0(root)\n/\n"},
+        {"4711:4712", "uid=4711 gid=4712 groups=4712\n/\n"},
+    };
+    const char *argv[] = {"sh", "-c", "id; echo $HOME", NULL};
+
+    for (unsigned i = 0; i < ARRAY_LEN(row); i++) {
+        static struct result r;
+        struct session_process p = {.argv = argv, .user = row[i].user};
+        struct guest *g = up();
+        struct err e = {0};
+
+        if (run_process(g, &p, -1, &r, &e) < 0)
+            fail_msg("%s", e.msg);
+        assert_string_equal(r.out, row[i].out);
+        down(g);
+    }
+}
+
+static void a_command_that_cannot_run_says_why(void **state)
+{
+    static const struct {
+        const char *argv0, *user, *cwd;
+        int code;
+    } row[] = {
+        {"nosuch", "", "/", -ENOENT},
+        {"/bin/nosuch", "", "/", -ENOENT},
+        {"", "", "/", -ENOENT},
+        {"/bin/lost", "", "/", -ENOENT},
+        {"/plain", "", "/", -EACCES},
+        {"noexec", "", "/", -EACCES},
+        {"garbage", "", "/", -ENOEXEC},
+        {"true", "nobody-here", "/", -EINVAL},
+        {"true", "joe:nogroup", "/", -EINVAL},
+        {"true", "", "relative", -EINVAL},
+        {"true", "", "/etc/passwd/x", -ENOTDIR},
+    };
+    struct guest *g = up();
+
+    /* All on one session: a failed START leaves it as it was. */
+    for (unsigned i = 0; i < ARRAY_LEN(row); i++) {
+        const char *argv[] = {row[i].argv0, NULL};
+        struct session_process p = {.argv = argv, .user = row[i].user, .cwd = row[i].cwd};
+        struct err e = {0};
+
+        int rc = session_start(g->s, &p, &e);
+        if (rc != row[i].code)
+            fail_msg("%s: %d %s", row[i].argv0, rc, e.msg);
+        assert_true(e.msg[0] != '\0');
+    }
+    static struct result r;
+    const char *argv[] = {"echo", "fine", NULL};
+    struct session_process p = {.argv = argv};
+    struct err e = {0};
+    assert_int_equal(run_process(g, &p, -1, &r, &e), 0);
+    assert_string_equal(r.out, "fine\n");
+    down(g);
+}
+
+static void environment_and_folder_are_as_asked(void **state)
+{
+    const char *argv[] = {"sh", "-c", "echo $A-$HOME-$TERM; pwd; stat -c %u .", NULL};
+    const char *env[] = {"A=1", "HOME=/h", "A=2", NULL};
+    struct session_process p = {.argv = argv, .env = env, .cwd = "/made/for/it", .user = "joe"};
+    static struct result r;
+    struct guest *g = up();
+    struct err e = {0};
+
+    if (run_process(g, &p, -1, &r, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_string_equal(r.out, "2-/h-\n/made/for/it\n1000\n");
+    down(g);
+}
+
+static void arguments_larger_than_a_frame_arrive(void **state)
+{
+    enum { N = 40, LEN = 10000 };
+    static char big[LEN + 1];
+    const char *argv[N + 4] = {"sh", "-c", "echo $# ${#40}"};
+    static struct result r;
+    struct guest *g = up();
+    struct err e = {0};
+
+    memset(big, 'x', LEN);
+    for (unsigned i = 0; i <= N; i++)
+        argv[3 + i] = big;
+    argv[3 + N] = NULL;
+    argv[N + 3] = NULL;
+    struct session_process p = {.argv = argv};
+    if (run_process(g, &p, -1, &r, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_string_equal(r.out, "39 0\n");
+    down(g);
+}
+
+/* 32 MiB through cat: every byte, in order, with an end. */
+static void stdin_goes_through_unharmed(void **state)
+{
+    enum { LEN = 32 << 20 };
+    const char *argv[] = {"sha256sum", NULL};
+    struct session_process p = {.argv = argv, .with_stdin = true};
+    static struct result r;
+    struct guest *g = up();
+    struct err e = {0};
+    int in = memfd_create("in", 0);
+    uint32_t x = 1;
+    char local[128] = "", cmd[128];
+
+    for (unsigned i = 0; i < LEN / 65536; i++) {
+        static uint32_t block[16384];
+        for (unsigned k = 0; k < 16384; k++)
+            block[k] = x = x * 1664525 + 1013904223;
+        assert_int_equal(write(in, block, sizeof(block)), sizeof(block));
+    }
+    snprintf(cmd, sizeof(cmd), "sha256sum < /proc/%d/fd/%d", getpid(), in);
+    FILE *f = popen(cmd, "r");
+    assert_non_null(fgets(local, sizeof(local), f));
+    pclose(f);
+    lseek(in, 0, SEEK_SET);
+    if (run_process(g, &p, in, &r, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_string_equal(r.out, local);
+    close(in);
+    down(g);
+}
+
+static void a_process_that_leaves_its_input_unread_ends_well(void **state)
+{
+    const char *argv[] = {"head", "-c", "5", NULL};
+    struct session_process p = {.argv = argv, .with_stdin = true};
+    static struct result r;
+    struct guest *g = up();
+    struct err e = {0};
+    int in = open("/dev/zero", O_RDONLY);
+
+    assert_int_equal(run_process(g, &p, in, &r, &e), 0);
+    assert_int_equal(r.status, 0);
+    close(in);
+    down(g);
+}
+
+static void an_output_nobody_reads_means_sigpipe(void **state)
+{
+    const char *argv[] = {"yes", NULL};
+    struct session_process p = {.argv = argv};
+    struct guest *g = up();
+    struct err e = {0};
+    int v[2], status = 0;
+
+    assert_int_equal(pipe(v), 0);
+    close(v[0]);
+    assert_int_equal(session_start(g->s, &p, &e), 0);
+    struct session_streams io = {-1, v[1], 2, -1};
+    assert_int_equal(session_pump(g->s, &io, 10000, &status, &e), 0);
+    /* busybox's yes meets EPIPE or the signal, by its version */
+    assert_true((WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE) || WEXITSTATUS(status) == 1);
+    close(v[1]);
+    down(g);
+}
+
+static void a_terminal_has_the_size_that_was_asked(void **state)
+{
+    const char *argv[] = {"sh", "-c", "tty; stty size; echo $TERM; test -t 0 -a -t 2 && echo all",
+                          NULL};
+    struct session_process p = {.argv = argv, .tty = true, .rows = 30, .cols = 99};
+    static struct result r;
+    struct guest *g = up();
+    struct err e = {0};
+
+    if (run_process(g, &p, -1, &r, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_string_equal(r.out, "/dev/pts/0\r\n30 99\r\nxterm\r\nall\r\n");
+    down(g);
+}
+
+static void a_second_interrupt_ends_what_ignores_the_first(void **state)
+{
+    const char *argv[] = {"sh", "-c", "trap '' INT; echo up; while :; do sleep 1; done", NULL};
+    struct session_process p = {.argv = argv};
+    struct guest *g = up();
+    struct err e = {0};
+    int status, v[2];
+    char c;
+
+    assert_int_equal(pipe(v), 0);
+    assert_int_equal(session_start(g->s, &p, &e), 0);
+    pid_t child = fork();
+    if (child == 0) { /* presses Ctrl-C twice once it is up */
+        while (read(v[0], &c, 1) == 1 && c != '\n') {
+        }
+        kill(getppid(), SIGINT);
+        usleep(100000);
+        kill(getppid(), SIGINT);
+        _exit(0);
+    }
+    struct session_streams io = {-1, v[1], 2, -1};
+    assert_int_equal(session_pump(g->s, &io, 10000, &status, &e), -ECANCELED);
+    waitpid(child, NULL, 0);
+    close(v[0]);
+    close(v[1]);
+    down(g);
+}
+
+static void a_read_only_root_refuses_writes(void **state)
+{
+    const char *argv[] = {"sh", "-c", "touch /x; touch /dev/shm/x && echo shm; cat /etc/hostname",
+                          NULL};
+    struct session_process p = {.argv = argv};
+    static const struct session_setup ro = {.root_ro = true};
+    static struct result r;
+    struct guest *g = up_with(&ro);
+    struct err e = {0};
+
+    if (run_process(g, &p, -1, &r, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_string_equal(r.out, "shm\ntesthost\n");
+    assert_non_null(strstr(r.err, "Read-only"));
+    down(g);
+}
+
+static void nonsense_from_the_host_ends_the_session_alone(void **state)
+{
+    struct guest *g = up();
+    struct err e = {0};
+    static struct result r;
+    const char *argv[] = {"true", NULL};
+    struct session_process p = {.argv = argv};
+
+    /* A second connection that talks out of turn; the first goes on. */
+    assert_int_equal(run_process(g, &p, -1, &r, &e), 0);
+    assert_int_equal(r.status, 0);
+    assert_int_equal(session_start(g->s, &p, &e) < 0, 1); /* one process a session */
+    session_close(g->s);
+    kill(g->pid, SIGKILL);
+    waitpid(g->pid, NULL, 0);
+    free(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(output_and_status_are_the_commands),
+        cmocka_unit_test(death_by_a_signal_is_told_as_such),
+        cmocka_unit_test(the_container_ends_with_its_first_process),
+        cmocka_unit_test(the_root_looks_like_a_containers),
+        cmocka_unit_test(nothing_in_it_can_reach_the_agent),
+        cmocka_unit_test(users_are_looked_up_in_the_image),
+        cmocka_unit_test(a_command_that_cannot_run_says_why),
+        cmocka_unit_test(environment_and_folder_are_as_asked),
+        cmocka_unit_test(arguments_larger_than_a_frame_arrive),
+        cmocka_unit_test(stdin_goes_through_unharmed),
+        cmocka_unit_test(a_process_that_leaves_its_input_unread_ends_well),
+        cmocka_unit_test(an_output_nobody_reads_means_sigpipe),
+        cmocka_unit_test(a_terminal_has_the_size_that_was_asked),
+        cmocka_unit_test(a_second_interrupt_ends_what_ignores_the_first),
+        cmocka_unit_test(a_read_only_root_refuses_writes),
+        cmocka_unit_test(nonsense_from_the_host_ends_the_session_alone),
+    };
+
+    return cmocka_run_group_tests(tests, group_up, group_down);
+}
