@@ -14,7 +14,7 @@
 
 #include <linux/vm_sockets.h>
 
-#include "agent/agent.h"
+#include "agent/pid1.h"
 #include "base/cleanup.h"
 
 enum { READY_TRIES = 200, READY_WAIT_MS = 25 };

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/agent.h"
+#include "agent/pid1.h"
 #include "base/cleanup.h"
 
 static void block_signals(void)

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/agent.h"
+#include "agent/pid1.h"
 #include "base/cleanup.h"
 
 enum {

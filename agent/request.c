@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/agent.h"
+#include "agent/pid1.h"
 
 int strv_take(struct strv *s, char *str)
 {

@@ -17,7 +17,7 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 
-#include "agent/agent.h"
+#include "agent/pid1.h"
 #include "base/cleanup.h"
 
 enum { PATH_LEN = 256, DEV_WAIT_MS = 10000, DEV_POLL_MS = 2 };

@@ -9,7 +9,7 @@
 
 #include <linux/vm_sockets.h>
 
-#include "agent/agent.h"
+#include "agent/pid1.h"
 #include "base/cleanup.h"
 
 struct server {

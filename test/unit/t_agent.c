@@ -16,10 +16,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/agent.h"
+#include "agent/pid1.h"
 #include "base/cleanup.h"
 #include "container/session.h"
 #include "test/unit/t.h"
+#include "test/unit/t_sh.h"
 
 static char base[] = "/tmp/kiln-t-agent-XXXXXX";
 static struct session_watch watch = {-1, -1}; /* SIGINT and SIGWINCH */
@@ -58,7 +59,7 @@ static void make_image(const char *dir)
         assert_int_equal(mkdir(path, 0755), 0);
     }
     snprintf(cmd, sizeof(cmd), "cp /bin/busybox %s/bin/busybox", dir);
-    assert_int_equal(system(cmd), 0);
+    assert_int_equal(t_sh(cmd, NULL, 0), 0);
     for (unsigned i = 0; i < ARRAY_LEN(links); i++) {
         snprintf(path, sizeof(path), "%s/bin/%s", dir, links[i]);
         assert_int_equal(symlink("busybox", path), 0);
@@ -386,9 +387,7 @@ static void stdin_goes_through_unharmed(void **state)
         assert_int_equal(write(in, block, sizeof(block)), sizeof(block));
     }
     snprintf(cmd, sizeof(cmd), "sha256sum < /proc/%d/fd/%d", getpid(), in);
-    FILE *f = popen(cmd, "r");
-    assert_non_null(fgets(local, sizeof(local), f));
-    pclose(f);
+    assert_int_equal(t_sh(cmd, local, sizeof(local)), 0);
     lseek(in, 0, SEEK_SET);
     if (run_process(g, &p, in, &r, &e) < 0)
         fail_msg("%s", e.msg);

@@ -1,4 +1,4 @@
-/* agent/agent.h - the guest's PID 1: what its files share.
+/* agent/pid1.h - the guest's PID 1: what its files share.
  *
  *   init.c     boots the guest's user space (mounts, modules, loopback), then serves until POWEROFF
  *   early.c    those first steps
@@ -17,8 +17,8 @@
  * init.
  *
  * Thread: one. Protocol: proto/agent.h. */
-#ifndef AGENT_AGENT_H
-#define AGENT_AGENT_H
+#ifndef AGENT_PID1_H
+#define AGENT_PID1_H
 
 #include <poll.h>
 #include <stdbool.h>
