@@ -1,0 +1,289 @@
+/* cpu/interp/interp.c - the engine object and its loop. */
+#include "cpu/interp/interp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cpu/interp/blocks.h"
+#include "cpu/interp/operand.h"
+#include "cpu/soft/lapic.h"
+
+static int vcpu_init(struct vcpu *v, struct err *e)
+{
+    struct blocks *c;
+    int r = blocks_new(&c, v, e);
+
+    if (!r)
+        v->engine = c;
+    return r;
+}
+
+static void vcpu_done(struct vcpu *v)
+{
+    blocks_free(v->engine);
+    v->engine = NULL;
+}
+
+static void code_written(struct soft_vm *vm, int64_t page)
+{
+    for (unsigned n = 0; n < CPUS_MAX; n++)
+        if (vm->vcpu[n] && vm->vcpu[n]->engine)
+            blocks_written(vm->vcpu[n]->engine, (uint32_t)page);
+}
+
+static void flush(struct vcpu *v)
+{
+    if (v->engine)
+        blocks_unlink(v->engine);
+}
+
+/* Instruction `i` of the block did not finish, or finished and left (SOFT_BREAK). Makes s.rip
+ * exact. */
+static int stopped(struct vcpu *v, const struct block *b, const struct insn *i, int rc)
+{
+    v->insns += (uint64_t)(i - b->insn);
+    if (rc == SOFT_BREAK) {
+        v->insns++;
+        return rc;
+    }
+    if (!(rc == SOFT_FAULT && v->exc.trap))
+        v->s.rip = insn_rip(v, i);
+    return rc;
+}
+
+/* After a finished instruction that went a slow way: an exit was answered, or it wrote into its own
+ * block. Returns true when the rest of the block must not run. */
+static bool rest_is_stale(struct blocks *c, struct vcpu *v, const struct block *b,
+                          const struct insn *i)
+{
+    soft_insn_done(v);
+    if (!atomic_load_explicit(&c->written, memory_order_relaxed))
+        return false;
+    atomic_store_explicit(&c->written, false, memory_order_relaxed);
+    if (i->flags & I_ENDS || blocks_valid(c, b))
+        return false;
+    v->s.rip = insn_next(v, i);
+    return true;
+}
+
+static inline bool unusual(const struct blocks *c, const struct vcpu *v)
+{
+    return unlikely(v->mmio.n | atomic_load_explicit(&c->written, memory_order_relaxed));
+}
+
+/* Run one block to its end. SOFT_OK: s.rip is at the next one. */
+static int run_block(struct blocks *c, struct vcpu *v, const struct block *b)
+{
+    const struct insn *i = b->insn;
+
+    atomic_store_explicit(&c->page, b->page, memory_order_relaxed);
+    for (;; i++) {
+        int rc = i->fn(v, i);
+
+        if (unlikely(rc))
+            return stopped(v, b, i, rc);
+        if (unusual(c, v) && rest_is_stale(c, v, b, i)) {
+            v->insns += (uint64_t)(i - b->insn) + 1;
+            return SOFT_OK;
+        }
+        if (i->flags & I_ENDS)
+            break;
+    }
+    v->insns += b->n;
+    return SOFT_OK;
+}
+
+/* Exactly one instruction. SOFT_OK or SOFT_BREAK when it finished. */
+static int run_one(struct blocks *c, struct vcpu *v)
+{
+    int rc = SOFT_OK;
+    struct block *b = blocks_find(c, v, NULL, true, &rc);
+
+    if (!b)
+        return rc;
+    return run_block(c, v, b);
+}
+
+static int exec(struct vcpu *v)
+{
+    struct blocks *c = v->engine;
+    struct block *b = NULL, *next;
+    int rc = SOFT_OK;
+
+    if (v->stop_after) {
+        rc = run_one(c, v);
+        return rc ? rc : SOFT_BREAK;
+    }
+    for (;;) {
+        if (unlikely(atomic_load_explicit(&v->requests, memory_order_relaxed)))
+            return SOFT_BREAK;
+        next = b ? blocks_quick(c, v, b) : NULL;
+        if (unlikely(!next)) {
+            next = blocks_find(c, v, b, false, &rc);
+            if (!next)
+                return rc;
+        }
+        b = next;
+        rc = run_block(c, v, b);
+        if (unlikely(rc))
+            return rc;
+    }
+}
+
+const struct soft_engine_ops interp_ops = {
+    .vcpu_init = vcpu_init,
+    .vcpu_done = vcpu_done,
+    .exec = exec,
+    .code_written = code_written,
+    .flush = flush,
+};
+
+int interp_one(struct vcpu *v)
+{
+    int rc;
+
+    v->stop_after = true;
+    rc = run_one(v->engine, v);
+    v->stop_after = false;
+    if (rc == SOFT_OK || rc == SOFT_BREAK)
+        soft_insn_done(v);
+    return rc;
+}
+
+int interp_bare_new(const struct cpu_vm_conf *c, struct vcpu **ret, struct err *e)
+{
+    struct soft_vm *vm;
+    int r = soft_vm_new(c, &interp_ops, &vm, e);
+
+    if (r < 0)
+        return r;
+    r = soft_vcpu_new(vm, 0, ret, e);
+    if (r < 0) {
+        soft_vm_free(vm);
+        return r;
+    }
+    (*ret)->bare = true;
+    return 0;
+}
+
+void interp_bare_free(struct vcpu *v)
+{
+    struct soft_vm *vm;
+
+    if (!v)
+        return;
+    vm = v->vm;
+    soft_vcpu_free(v);
+    soft_vm_free(vm);
+}
+
+/* --- the engine object ---------------------------------------------------------------- */
+
+/* struct cpu_vm of a software engine is struct soft_vm. */
+static struct soft_vm *soft_of(struct cpu_vm *vm)
+{
+    return (struct soft_vm *)vm;
+}
+
+static int probe(bool *hw, struct err *e)
+{
+    *hw = false;
+    return 0;
+}
+
+static int vm_new(const struct cpu_vm_conf *conf, struct cpu_vm **ret, struct err *e)
+{
+    struct soft_vm *vm;
+    int r = soft_vm_new(conf, &interp_ops, &vm, e);
+
+    if (!r)
+        *ret = (struct cpu_vm *)vm;
+    return r;
+}
+
+static void vm_free(struct cpu_vm *vm)
+{
+    soft_vm_free(soft_of(vm));
+}
+
+static void vm_msi(struct cpu_vm *vm, struct msi m)
+{
+    lapic_bus_msi(soft_of(vm), m);
+}
+
+static void vm_extint(struct cpu_vm *vm, bool level)
+{
+    struct soft_vm *s = soft_of(vm);
+
+    atomic_store(&s->extint, level);
+    for (unsigned n = 0; level && n < CPUS_MAX; n++)
+        if (s->vcpu[n])
+            soft_request(s->vcpu[n], REQ_INTR);
+}
+
+static void vm_set_pic_ack(struct cpu_vm *vm, int (*ack)(void *ctx), void *ctx)
+{
+    soft_of(vm)->pic_ack = ack;
+    soft_of(vm)->pic_ctx = ctx;
+}
+
+static int vm_ioeventfd(struct cpu_vm *vm, gpa_t gpa, unsigned len, bool match, uint64_t val,
+                        int fd, bool add)
+{
+    return -ENOTSUP;
+}
+
+static int vm_irqfd(struct cpu_vm *vm, unsigned gsi, const struct msi *m, int fd)
+{
+    return -ENOTSUP;
+}
+
+static void vm_mem_changed(struct cpu_vm *vm, bool dirty_log)
+{
+    struct soft_vm *s = soft_of(vm);
+
+    /* RAM may have been replaced: what was decoded from it is void. */
+    for (uint64_t page = 0; page < mem_size(s->c.mem) / MEM_PAGE; page++)
+        if (atomic_load_explicit(&s->c.mem->code[page], memory_order_relaxed))
+            atomic_fetch_add(&s->code_gen[page], 1);
+    for (unsigned n = 0; n < CPUS_MAX; n++)
+        if (s->vcpu[n])
+            mmu_flush_all(s->vcpu[n]);
+}
+
+static int vm_dirty_sync(struct cpu_vm *vm, struct err *e)
+{
+    return 0;
+}
+
+static int vcpu_new(struct cpu_vm *vm, unsigned index, struct vcpu **ret, struct err *e)
+{
+    return soft_vcpu_new(soft_of(vm), index, ret, e);
+}
+
+static void stats(struct vcpu *v, struct cpu_stats *out)
+{
+    *out = v->stats;
+    out->insns = v->insns;
+}
+
+const struct cpu_engine cpu_interp = {
+    .name = "interp",
+    .probe = probe,
+    .vm_new = vm_new,
+    .vm_free = vm_free,
+    .vm_msi = vm_msi,
+    .vm_extint = vm_extint,
+    .vm_set_pic_ack = vm_set_pic_ack,
+    .vm_ioeventfd = vm_ioeventfd,
+    .vm_irqfd = vm_irqfd,
+    .vm_mem_changed = vm_mem_changed,
+    .vm_dirty_sync = vm_dirty_sync,
+    .vcpu_new = vcpu_new,
+    .vcpu_free = soft_vcpu_free,
+    .run = soft_run,
+    .kick = soft_kick,
+    .get = soft_get,
+    .set = soft_set,
+    .stats = stats,
+};
