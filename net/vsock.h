@@ -43,8 +43,8 @@ struct vsock_host {
     int64_t (*write)(struct vsock_sock *s, const struct iovec *iov, unsigned n);
     /* No more reads and/or writes by the device. */
     void (*shutdown)(struct vsock_sock *s, bool reads, bool writes);
-    /* Which ready() the device waits for, until changed. A hangup is reported when `readable` is
-     * asked, or when neither is and the client had ended its direction. */
+    /* Which ready() the device waits for, until changed; with neither, hangups are still
+     * reported (once). */
     void (*watch)(struct vsock_sock *s, bool readable, bool writable);
     void (*close)(struct vsock_sock *s); /* frees s */
     void (*destroy)(void *ctx);          /* all streams are closed; may be NULL */
