@@ -22,8 +22,8 @@
 #include "hw/timer.h"
 #include "mem/mem.h"
 
-struct vcpu;    /* engine-private */
-struct cpu_vm;  /* engine-private: what the vCPUs of one machine share */
+struct vcpu;   /* engine-private */
+struct cpu_vm; /* engine-private: what the vCPUs of one machine share */
 
 struct cpu_vm_conf { /* all borrowed, outlive the cpu_vm */
     struct mem *mem;
@@ -69,9 +69,9 @@ struct cpu_exit {
 
 /* Counters since creation; what --stats prints. Sums over vCPUs by the caller. */
 struct cpu_stats {
-    uint64_t insns;       /* guest instructions executed (0 = not counted) */
-    uint64_t exits[8];    /* by enum cpu_exit_kind */
-    uint64_t tlb_misses, blocks, flushes, interrupts, exceptions, fallbacks;
+    uint64_t insns;    /* guest instructions executed (0 = not counted) */
+    uint64_t exits[8]; /* by enum cpu_exit_kind */
+    uint64_t tlb_misses, blocks, flushes, interrupts, exceptions, fallbacks, msr_faults;
 };
 
 struct cpu_engine {
@@ -92,8 +92,8 @@ struct cpu_engine {
     void (*vm_set_pic_ack)(struct cpu_vm *vm, int (*ack)(void *ctx), void *ctx);
     /* A write of `len` bytes at `gpa` (any value if !match) signals eventfd `fd`
      * and makes no exit. -ENOTSUP: the caller will see an MMIO exit instead. */
-    int (*vm_ioeventfd)(struct cpu_vm *vm, gpa_t gpa, unsigned len, bool match, uint64_t val, int fd,
-                        bool add);
+    int (*vm_ioeventfd)(struct cpu_vm *vm, gpa_t gpa, unsigned len, bool match, uint64_t val,
+                        int fd, bool add);
     /* Signalling `fd` sends `m`. m NULL = remove. -ENOTSUP: use vm_msi. */
     int (*vm_irqfd)(struct cpu_vm *vm, unsigned gsi, const struct msi *m, int fd);
     /* All vCPUs paused: dirty logging switched, or RAM replaced. */

@@ -39,6 +39,7 @@ void cpu_model_cpuid(const struct cpu_model *m, unsigned index, uint64_t cr4, ui
                      uint32_t leaf, uint32_t sub, uint32_t out[4]);
 
 /* True if cpuid offers the feature: reg 0..3 = eax..edx. */
-bool cpu_model_has(const struct cpu_model *m, uint32_t leaf, uint32_t sub, unsigned reg, unsigned bit);
+bool cpu_model_has(const struct cpu_model *m, uint32_t leaf, uint32_t sub, unsigned reg,
+                   unsigned bit);
 
 #endif

@@ -24,4 +24,10 @@ int event_int_n(struct vcpu *v, unsigned vector, uint64_t next_rip, enum event_k
  * and documented). Unmasks NMI. */
 int event_iret(struct vcpu *v, unsigned opsize);
 
+/* Shared with far RET. CS popped from the stack, not to an inner ring; SS for privilege `rpl`;
+ * data segments the outer ring may not keep (SDM vol 3A, 5.8.6). */
+int event_return_cs(struct vcpu *v, uint16_t sel, struct x86_seg *cs);
+int event_return_ss(struct vcpu *v, uint16_t sel, unsigned rpl, bool to_long, struct x86_seg *ss);
+void event_drop_inner_segments(struct vcpu *v, unsigned cpl);
+
 #endif

@@ -7,7 +7,9 @@
 
 #include "cpu/soft/soft.h"
 
-void lapic_reset(struct vcpu *v);
+void lapic_init(struct vcpu *v);     /* s.lapic holds reset values (cpu_state_reset) */
+void lapic_done(struct vcpu *v);     /* stops the timer */
+void lapic_init_ipi(struct vcpu *v); /* INIT: forget posted interrupts, stop the timer */
 /* After soft_set(): restart the timer from s.lapic and s.tsc_deadline. Before soft_get(): write
  * TMCCT and posted IRR bits into s. */
 void lapic_load(struct vcpu *v);
@@ -24,6 +26,8 @@ int lapic_msr_read(struct vcpu *v, uint32_t idx, uint64_t *val);
 int lapic_msr_write(struct vcpu *v, uint32_t idx, uint64_t val);
 int lapic_set_base(struct vcpu *v, uint64_t val);
 int lapic_set_deadline(struct vcpu *v, uint64_t val);
+/* The guest's TSC was moved: arm the deadline again. */
+void lapic_tsc_moved(struct vcpu *v);
 void lapic_set_tpr(struct vcpu *v, uint8_t tpr);
 
 /* Vector that would be delivered now (priority above PPR), -1 if none. Takes posted bits in. */
@@ -37,7 +41,9 @@ bool lapic_takes_extint(const struct vcpu *v);
 
 /* Any thread: route a message to its destination(s). */
 void lapic_bus_msi(struct soft_vm *vm, struct msi m);
-/* An IPI written to ICR. */
+/* An IPI written to ICR (xAPIC: high half in bits 63:32 as written). */
 void lapic_bus_ipi(struct vcpu *from, uint64_t icr);
+/* The error of sending an IPI with a vector below 16. */
+void lapic_illegal_vector(struct vcpu *v);
 
 #endif

@@ -52,6 +52,9 @@ int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva);
  * it may stop the world. */
 void mmu_mark_code(struct vcpu *v, gpa_t gpa, unsigned len);
 
+/* The host (a device) wrote [gpa, gpa+len): forget the code decoded there. Any thread. */
+void mmu_code_written(struct soft_vm *vm, gpa_t gpa, size_t len);
+
 /* Translate without side effects or faults (debugger, kick paths): -1 = not mapped. */
 int64_t mmu_peek(struct vcpu *v, gva_t gva);
 

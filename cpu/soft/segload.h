@@ -13,6 +13,12 @@ int seg_load_tr(struct vcpu *v, uint16_t sel);
 
 /* Read the 8-byte descriptor of `sel` (GDT or LDT), implicit supervisor. Faults: `vec`(sel). */
 int seg_descriptor(struct vcpu *v, uint16_t sel, unsigned vec, uint64_t *desc);
+/* The 16-byte form of system descriptors in long mode. */
+int seg_descriptor16(struct vcpu *v, uint16_t sel, unsigned vec, uint64_t desc[2]);
+/* Set the accessed bit in memory and in *desc. */
+int seg_accessed(struct vcpu *v, uint16_t sel, uint64_t *desc);
+/* Do `len` bytes at offset `ea` lie within the limit (expand-down included)? */
+bool seg_in_limit(const struct x86_seg *g, uint64_t ea, unsigned len);
 /* Descriptor bytes to the cached form. */
 void seg_from_descriptor(struct x86_seg *g, uint16_t sel, uint64_t desc);
 

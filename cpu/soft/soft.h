@@ -1,7 +1,8 @@
 /* cpu/soft/soft.h - what the software engines (interp, bt) share: a CPU as the
  * SDM describes it, less the fetching and executing of instructions.
  *
- * soft.c      the vCPU object, run loop, requests, stop-the-world
+ * soft.c      the vCPU object, requests, stop-the-world      softrun.c   the run loop
+ * outside.c   MMIO and port accesses, replay
  * mmu.c       paging, the software TLB, guest-linear loads and stores
  * event.c     delivery of exceptions and interrupts; IRET
  * xfer.c      far CALL/JMP/RET, INT n, SYSCALL/SYSENTER and returns
@@ -79,13 +80,12 @@ struct tlb_entry {       /* one page; tags are page-aligned linear addresses */
     uint64_t rd, wr, ex; /* == page: allowed on the fast path */
     uintptr_t addend;    /* hva = gva + addend; valid when rd or wr or ex is */
     gpa_t gpa;           /* page; valid when any tag is; also MMIO pages */
-    uint32_t flags;      /* TLBE_* */
+    uint16_t flags;      /* TLBE_* */
+    uint8_t shift;       /* log2 of the size of the page it is part of */
 };
 enum {
     TLBE_GLOBAL = 1,
-    TLBE_MMIO = 2,
-    TLBE_NOTRAM = 2,
-    TLBE_WOK = 4 /* write allowed, slow path */
+    TLBE_WOK = 2, /* writable, but on the slow path only: the page holds code */
 };
 
 enum { /* index into vcpu.tlb: privilege of the access */
@@ -118,7 +118,7 @@ struct soft_vm;
 
 struct lapic_timer {
     struct timer t;
-    ns_t start;      /* machine ns when the current count began */
+    ns_t expiry;     /* machine ns, 0 = not running */
     uint64_t period; /* ns, 0 = one-shot */
 };
 
@@ -136,6 +136,7 @@ struct vcpu {
     _Atomic uint32_t requests; /* also the futex a halted vCPU sleeps on */
     _Atomic uint32_t waiting;  /* asleep there: requests must wake it */
     _Atomic int in_world;      /* executing guest code: stop-the-world waits for 0 */
+    bool step;                 /* TF or a breakpoint register is on: REQ_STEP stays set */
     bool irq_maybe;            /* an interrupt may be pending that was not deliverable */
     bool in_delivery;          /* delivering an event: accesses outside RAM make no exits */
     bool tf_after;   /* the instruction just done: its own TF change decides (INT n, SYSCALL) */
@@ -145,11 +146,14 @@ struct vcpu {
     struct cpu_exit *exit; /* where SOFT_EXIT stores the exit; the caller's */
     bool exit_pending;     /* last run() returned an access whose answer comes now */
     struct mmio_log mmio;
+    uint32_t pio_data; /* of the port access under way: cpu_exit.u.pio.data points here */
     char stuck[160];
 
     _Atomic uint32_t sipi;         /* 0x100 | vector when a SIPI is pending */
     _Atomic uint32_t irr[8];       /* posted by others; folded into s.lapic by the owner */
     _Atomic uint32_t irr_level[8]; /* trigger mode of the posted ones */
+    _Atomic uint64_t route;        /* what others need to know of the LAPIC (lapicreg.h) */
+    uint32_t esr;                  /* LAPIC errors since ESR was last written */
     struct lapic_timer timer;
     bool stop_after; /* exec() runs one instruction, whatever v->requests says */
 
@@ -193,12 +197,17 @@ struct soft_vm {
 int soft_vm_new(const struct cpu_vm_conf *c, const struct soft_engine_ops *ops,
                 struct soft_vm **ret, struct err *e) MUST_CHECK;
 void soft_vm_free(struct soft_vm *vm);
+void soft_vm_extint(struct soft_vm *vm, bool level); /* as cpu_engine.vm_extint */
+void soft_vm_set_pic_ack(struct soft_vm *vm, int (*ack)(void *ctx), void *ctx);
 int soft_vcpu_new(struct soft_vm *vm, unsigned index, struct vcpu **ret, struct err *e) MUST_CHECK;
 void soft_vcpu_free(struct vcpu *v);
 int soft_run(struct vcpu *v, struct cpu_exit *x, struct err *e);
 void soft_kick(struct vcpu *v);
 int soft_get(struct vcpu *v, struct cpu_state *s, struct err *e);
 int soft_set(struct vcpu *v, const struct cpu_state *s, struct err *e);
+
+/* Guest memory was replaced or dirty logging switched, the dirty log fetched: no vCPU runs. */
+void soft_vm_mem_changed(struct soft_vm *vm);
 
 /* Set a request and wake the vCPU if it waits. Any thread. */
 void soft_request(struct vcpu *v, uint32_t req);
@@ -208,6 +217,12 @@ void soft_request(struct vcpu *v, uint32_t req);
 void soft_world_stop(struct vcpu *v);
 void soft_world_start(struct vcpu *v);
 
+/* --- between soft.c, softrun.c and outside.c --- */
+void soft_wait(struct vcpu *v);        /* sleep until there is a request */
+void soft_world_enter(struct vcpu *v); /* waits while the world is stopped */
+void soft_world_leave(struct vcpu *v);
+void soft_answered(struct vcpu *v, const struct cpu_exit *x); /* append to the replay log */
+
 /* Recompute v->mode and v->cur_tlb from v->s. After any change of CS, SS, DS, ES, CR0,
  * CR4, EFER, CPL, EFLAGS.AC/VM, XCR0. */
 void soft_mode_update(struct vcpu *v);
@@ -216,12 +231,32 @@ static inline unsigned soft_cpl(const struct vcpu *v)
     return (v->mode & MODE_CPL) >> 4;
 }
 
-/* Record an exception of the current instruction; both return SOFT_FAULT. */
-int soft_exc(struct vcpu *v, unsigned vector);
-int soft_exc_err(struct vcpu *v, unsigned vector, uint32_t error);
-int soft_exc_pf(struct vcpu *v, gva_t addr, uint32_t error);
+/* Record an exception of the current instruction; all return SOFT_FAULT. */
+static inline int soft_exc(struct vcpu *v, unsigned vector)
+{
+    v->exc = (struct soft_exc){.vector = (uint8_t)vector};
+    return SOFT_FAULT;
+}
+static inline int soft_exc_err(struct vcpu *v, unsigned vector, uint32_t error)
+{
+    v->exc = (struct soft_exc){.vector = (uint8_t)vector, .has_error = true, .error = error};
+    return SOFT_FAULT;
+}
+static inline int soft_exc_pf(struct vcpu *v, gva_t addr, uint32_t error)
+{
+    v->exc = (struct soft_exc){.vector = VEC_PF, .has_error = true, .error = error, .cr2 = addr};
+    return SOFT_FAULT;
+}
 /* A debug trap after the current (finished) instruction, e.g. TF: DR6.BS. */
-int soft_exc_db_trap(struct vcpu *v, uint64_t dr6_bits);
+static inline int soft_exc_db_trap(struct vcpu *v, uint64_t dr6_bits)
+{
+    v->exc = (struct soft_exc){.vector = VEC_DB, .dr6 = dr6_bits, .trap = true};
+    return SOFT_FAULT;
+}
+
+/* One access outside RAM (1, 2, 4 or 8 bytes): the local APIC's page, or an exit. The value is
+ * zero-extended. SOFT_OK or SOFT_EXIT. */
+int soft_mmio(struct vcpu *v, gpa_t gpa, unsigned len, bool write, uint64_t *val);
 
 /* Port I/O, by the same replay rule as MMIO. IOPL/bitmap are checked here. */
 int soft_in(struct vcpu *v, uint16_t port, unsigned len, uint32_t *val);
