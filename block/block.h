@@ -51,8 +51,8 @@ struct block { /* first member of each backend */
     struct block_info info;
 };
 
-/* Opens and locks (a second writer gets -EBUSY and a sentence). fd variant: takes the descriptor.
- */
+/* Opens and locks (a second writer gets -EBUSY and a sentence; the caller adds whose disk it is).
+ * fd variant: takes the descriptor, also on failure. */
 int raw_open(const char *path, bool read_only, struct loop *l, struct block **ret,
              struct err *e) MUST_CHECK;
 int raw_open_fd(int fd, bool read_only, struct loop *l, struct block **ret,

@@ -184,7 +184,6 @@ int raw_open(const char *path, bool read_only, struct loop *l, struct block **re
     int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
-        return err_errno(e, -errno, "'%s': open", path);
-    int r = raw_open_fd(fd, read_only, l, ret, e);
-    return r < 0 ? err_wrap(e, r, "'%s'", path) : 0;
+        return err_errno(e, -errno, "open");
+    return raw_open_fd(fd, read_only, l, ret, e);
 }

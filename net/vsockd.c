@@ -319,15 +319,15 @@ static int clear_stale(const struct sockaddr_un *a, struct err *e)
     struct stat st;
 
     if (lstat(a->sun_path, &st) < 0)
-        return errno == ENOENT ? 0 : err_errno(e, -errno, "'%s'", a->sun_path);
+        return errno == ENOENT ? 0 : err_errno(e, -errno, "look at the socket");
     CLEANUP(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_errno(e, -errno, "socket");
     if (!S_ISSOCK(st.st_mode) || connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 ||
         errno != ECONNREFUSED)
-        return err_set(e, -EADDRINUSE, "'%s' is in use", a->sun_path);
+        return err_set(e, -EADDRINUSE, "in use by another process");
     if (unlink(a->sun_path) < 0)
-        return err_errno(e, -errno, "remove '%s'", a->sun_path);
+        return err_errno(e, -errno, "remove the old socket");
     return 0;
 }
 
@@ -343,7 +343,7 @@ static int listen_on(struct vsockd *d, struct err *e)
     /* The mode before bind() is the mode of the file: no moment in which others could connect. */
     if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)&d->addr, sizeof(d->addr)) < 0 ||
         listen(fd, BACKLOG) < 0)
-        return err_errno(e, -errno, "listen on '%s'", d->addr.sun_path);
+        return err_errno(e, -errno, "listen");
     d->h.fd = take_fd(&fd);
     r = loop_add(d->loop, &d->h, EPOLLIN, e);
     d->listening = r == 0;
@@ -356,12 +356,12 @@ int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct
     struct sockaddr_un longest;
 
     if (!d)
-        return err_set(e, -ENOMEM, "vsock: out of memory");
+        return err_set(e, -ENOMEM, "out of memory");
     d->loop = l;
     d->h = (struct loop_fd){.fd = -1, .ready = on_listen, .ctx = d};
     int r = port_addr(&longest, path, UINT32_MAX);
     if (r < 0) {
-        err_set(e, r, "'%s' is too long for a socket and its ports", path);
+        err_set(e, r, "too long for a socket and its ports");
     } else {
         d->addr.sun_family = AF_UNIX;
         memcpy(d->addr.sun_path, path, strlen(path) + 1); /* fits: with a port behind it, it did */
@@ -369,7 +369,7 @@ int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct
     }
     if (r < 0) {
         host_destroy(d);
-        return err_wrap(e, r, "vsock");
+        return r;
     }
     *host = (struct vsock_host){.ctx = d,
                                 .attach = host_attach,

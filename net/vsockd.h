@@ -20,7 +20,8 @@ enum {
 
 /* Listens on `path` (a stale socket there is replaced; one somebody listens on is -EADDRINUSE).
  * Fills *host, to be given to vsock_new(). `l` is borrowed and outlives it. The socket file is
- * removed by host->destroy. Errors: -ENAMETOOLONG, what socket(2), bind(2), listen(2) say. */
+ * removed by host->destroy. Errors: -ENAMETOOLONG, what socket(2), bind(2), listen(2) say; the
+ * caller adds the path. */
 int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct err *e) MUST_CHECK;
 
 #endif
