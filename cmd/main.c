@@ -11,6 +11,7 @@
 
 static const struct verb verbs[] = {
     {"boot", "--kernel FILE [flags]", "boot any kernel", cmd_boot},
+    {"run", "[flags] IMAGE [COMMAND...]", "run a command of a container image", cmd_run},
 };
 
 static void usage(FILE *f)

@@ -281,7 +281,8 @@ static int on_signal(struct pump *u, struct err *e)
         send_size(u);
         return 0;
     }
-    u->s->signal = sig;
+    if (u->s->watch.signal)
+        *u->s->watch.signal = sig;
     uint8_t le[4] = {(uint8_t)sig};
     control(u, PROTO_SIGNAL, le, sizeof(le));
     if ((sig == SIGINT || sig == SIGTERM) && ++u->stop_asked >= 2)

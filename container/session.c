@@ -46,19 +46,19 @@ int session_listen(const char *vsock_path, int *listen_fd, struct err *e)
     return 0;
 }
 
-static int wait_ready(int listen_fd, const struct session_watch *w, uint64_t deadline, int *sig,
+static int wait_ready(int listen_fd, const struct session_watch *w, uint64_t deadline,
                       struct err *e)
 {
     for (;;) {
         char c;
-        int r = wire_wait(listen_fd, POLLIN, w, deadline, sig, e);
+        int r = wire_wait(listen_fd, POLLIN, w, deadline, e);
 
         if (r < 0)
             return r;
         CLEANUP(fd) int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
             continue;
-        r = wire_wait(fd, POLLIN, w, deadline, sig, e);
+        r = wire_wait(fd, POLLIN, w, deadline, e);
         if (r < 0)
             return r;
         if (read(fd, &c, 1) == 1)
@@ -68,7 +68,7 @@ static int wait_ready(int listen_fd, const struct session_watch *w, uint64_t dea
 
 /* "CONNECT port\n" and "OK number\n", byte by byte: what follows the line is the agent's. */
 static int connect_port(const char *vsock_path, const struct session_watch *w, uint64_t deadline,
-                        int *sig, int *out, struct err *e)
+                        int *out, struct err *e)
 {
     char line[OK_LINE_MAX];
     struct sockaddr_un sa;
@@ -83,7 +83,7 @@ static int connect_port(const char *vsock_path, const struct session_watch *w, u
     if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
         return err_errno(e, -errno, "%s", vsock_path);
     for (size_t len = 0; len < sizeof(line) - 1; len++) {
-        r = wire_wait(fd, POLLIN, w, deadline, sig, e);
+        r = wire_wait(fd, POLLIN, w, deadline, e);
         if (r < 0)
             return r;
         if (read(fd, line + len, 1) != 1)
@@ -152,10 +152,10 @@ int session_open(const char *vsock_path, int listen_fd, const struct session_wat
 {
     uint64_t deadline = deadline_in(timeout_ms);
     int fd = -1;
-    int r = wait_ready(listen_fd, w, deadline, NULL, e);
+    int r = wait_ready(listen_fd, w, deadline, e);
 
     if (r == 0)
-        r = connect_port(vsock_path, w, deadline, NULL, &fd, e);
+        r = connect_port(vsock_path, w, deadline, &fd, e);
     if (r == 0)
         r = session_open_fd(fd, w, ANSWER_MS, ret, e);
     return r;
@@ -167,11 +167,6 @@ void session_close(struct session *s)
         return;
     close(s->fd);
     free(s);
-}
-
-int session_signal(const struct session *s)
-{
-    return s->signal;
 }
 
 static void put_opt(struct session *s, enum proto_field id, const char *v)

@@ -28,9 +28,10 @@ struct session_process {                  /* all borrowed */
 /* What else may end a wait. -1 = none. Borrowed. */
 struct session_watch {
     int machine_fd; /* readable = the machine ended: -ECONNRESET */
-    int signal_fd;  /* signalfd(2) of the signals the caller blocked; before session_pump() SIGINT,
-                     * SIGTERM,  SIGHUP and SIGQUIT end the wait: -EINTR, and session_signal() tells
-                     * which */
+    /* signalfd(2) of signals the caller blocked. Before session_pump() SIGINT, SIGTERM, SIGHUP and
+     * SIGQUIT end a wait: -EINTR. */
+    int signal_fd;
+    int *signal; /* the last one taken from signal_fd; may be NULL */
 };
 
 /* Listen for the agent's ready call on `<vsock_path>_1025`; made before the machine starts. */
@@ -59,7 +60,6 @@ struct session_streams { /* borrowed; -1 = none */
  * notice of. -ETIMEDOUT after timeout_ms (-1 = never). */
 int session_pump(struct session *s, const struct session_streams *io, int timeout_ms, int *status,
                  struct err *e) MUST_CHECK;
-int session_signal(const struct session *s); /* the last one taken from the watch; 0 = none */
 int session_poweroff(struct session *s, struct err *e) MUST_CHECK;
 
 #endif

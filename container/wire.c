@@ -17,22 +17,22 @@ uint64_t wire_now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static int take_signal(int signal_fd, int *last, struct err *e)
+static int take_signal(const struct session_watch *w, struct err *e)
 {
     struct signalfd_siginfo si;
 
-    if (read(signal_fd, &si, sizeof(si)) != sizeof(si))
+    if (read(w->signal_fd, &si, sizeof(si)) != sizeof(si))
         return 0;
     int sig = (int)si.ssi_signo;
     if (sig != SIGINT && sig != SIGTERM && sig != SIGHUP && sig != SIGQUIT)
         return 0; /* nothing runs yet that could want it */
-    if (last)
-        *last = sig;
+    if (w->signal)
+        *w->signal = sig;
     return err_set(e, -EINTR, "interrupted (%s)", strsignal(sig));
 }
 
 int wire_wait(int fd, short events, const struct session_watch *w, uint64_t deadline_ms,
-              int *last_signal, struct err *e)
+              struct err *e)
 {
     for (;;) {
         struct pollfd p[] = {
@@ -53,7 +53,7 @@ int wire_wait(int fd, short events, const struct session_watch *w, uint64_t dead
         if (n == 0)
             return err_set(e, -ETIMEDOUT, "no answer from the machine in time");
         if (p[2].revents) {
-            int r = take_signal(w->signal_fd, last_signal, e);
+            int r = take_signal(w, e);
 
             if (r < 0)
                 return r;
@@ -90,7 +90,7 @@ int wire_send(struct session *s, uint64_t deadline_ms, struct err *e)
             return err_errno(e, r, "talk to the agent");
         if (r == 1)
             return 0;
-        r = wire_wait(s->fd, POLLOUT, &s->watch, deadline_ms, &s->signal, e);
+        r = wire_wait(s->fd, POLLOUT, &s->watch, deadline_ms, e);
         if (r < 0)
             return r;
     }
@@ -120,7 +120,7 @@ int wire_next(struct session *s, uint64_t deadline_ms, struct proto_frame *f, st
             return err_set(e, -EPROTO, "the agent sent a malformed frame");
         if (r > 0)
             return 0;
-        r = wire_wait(s->fd, POLLIN, &s->watch, deadline_ms, &s->signal, e);
+        r = wire_wait(s->fd, POLLIN, &s->watch, deadline_ms, e);
         if (r == 0 && wire_fill(s) < 0)
             r = err_set(e, -ECONNRESET, "the agent closed the connection");
         if (r < 0)

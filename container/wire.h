@@ -16,7 +16,6 @@ enum { WIRE_IN = PROTO_HDR + PROTO_FRAME_MAX };
 struct session {
     int fd; /* owned, non-blocking */
     struct session_watch watch;
-    int signal;     /* last taken from the watch */
     size_t out_off; /* of out.len: already sent */
     size_t in_len;
     struct proto_buf out; /* one frame on its way */
@@ -27,7 +26,7 @@ uint64_t wire_now_ms(void);
 /* Wait for `events` on fd. 0; -ETIMEDOUT, or as session_watch says. deadline_ms: CLOCK_MONOTONIC,
  * UINT64_MAX = never. `last_signal` may be NULL. */
 int wire_wait(int fd, short events, const struct session_watch *w, uint64_t deadline_ms,
-              int *last_signal, struct err *e) MUST_CHECK;
+              struct err *e) MUST_CHECK;
 /* Send all of s->out. */
 int wire_send(struct session *s, uint64_t deadline_ms, struct err *e) MUST_CHECK;
 /* Non-blocking. 1 = all sent, 0 = later, or -errno. */

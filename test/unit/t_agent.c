@@ -23,7 +23,7 @@
 #include "test/unit/t_sh.h"
 
 static char base[] = "/tmp/kiln-t-agent-XXXXXX";
-static struct session_watch watch = {-1, -1}; /* SIGINT and SIGWINCH */
+static struct session_watch watch = {-1, -1, NULL}; /* SIGINT and SIGWINCH */
 
 struct guest {
     pid_t pid;

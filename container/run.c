@@ -1,0 +1,321 @@
+#include "container/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "container/rundir.h"
+#include "container/session.h"
+#include "container/vmm.h"
+#include "image/initrd.h"
+
+enum {
+    BOOT_MS = 600000, /* an interpreted Debian kernel on a busy host takes a minute or two */
+    CONSOLE_TAIL = 2048,
+    MOUNT_LEN = VOLUME_PATH_MAX + 64,
+};
+
+/* quiet: messages cost the interpreter time and go to the log only. The other words leave out what
+ * a machine of this kind has not (keyboard, further serial ports, audit) and boundaries inside it:
+ * the machine is the boundary. */
+static const char cmdline[] =
+    "console=ttyS0 quiet panic=-1 reboot=t mitigations=off audit=0 "
+    "random.trust_cpu=on cryptomgr.notests 8250.nr_uarts=1 i8042.noaux i8042.nokbd";
+
+struct run {
+    const struct run_conf *c;
+    struct rundir dir;
+    struct vmm vmm;
+    struct session *s;
+    int initrd, ready_fd, signal_fd;
+    int signal; /* the last that came */
+    char vsock[RUNDIR_PATH_MAX + 16];
+    char volume_file[VOLUME_MAX][RUNDIR_PATH_MAX + 16];
+    uint64_t deadline; /* CLOCK_MONOTONIC ms; UINT64_MAX = none */
+    sigset_t old_mask;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* What is left of the caller's limit, at most `max` (-1 = no maximum). */
+static int left_ms(const struct run *r, int max)
+{
+    if (r->deadline == UINT64_MAX)
+        return max;
+    uint64_t now = now_ms(), left = r->deadline > now ? r->deadline - now : 0;
+    if (left > INT_MAX)
+        left = INT_MAX;
+    return max >= 0 && left > (uint64_t)max ? max : (int)left;
+}
+
+/* ---- set-up */
+
+static int take_signals(struct run *r, struct err *e)
+{
+    static const int wanted[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
+        sigaddset(&set, wanted[i]);
+    sigprocmask(SIG_BLOCK, &set, &r->old_mask);
+    signal(SIGPIPE, SIG_IGN);
+    r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return r->signal_fd < 0 ? err_errno(e, -errno, "signalfd") : 0;
+}
+
+static int pack_volumes(struct run *r, struct vm_conf *vc, struct err *e)
+{
+    for (size_t i = 0; i < r->c->n_volumes; i++) {
+        snprintf(r->volume_file[i], sizeof(r->volume_file[i]), "%s/volume%u", r->dir.path,
+                 (unsigned)i & 7);
+        int rc = volume_pack(&r->c->volume[i], r->volume_file[i], e);
+        if (rc < 0)
+            return rc;
+        vc->disk[vc->n_disks++] = (struct vm_disk){.path = r->volume_file[i], .read_only = true};
+    }
+    return 0;
+}
+
+static int start_machine(struct run *r, struct err *e)
+{
+    const struct run_conf *c = r->c;
+    struct vm_conf vc = {
+        .cpus = c->cpus,
+        .ram_bytes = c->ram_bytes,
+        .engine = c->engine,
+        .kernel = c->kernel,
+        .cmdline = cmdline,
+        .disk = {{.path = c->rootfs, .read_only = true, .serial = "root"}},
+        .n_disks = 1,
+        .vsock_path = r->vsock,
+        .vsock_cid = 3,
+        .rng = true,
+        .console_in = -1,
+        .console_out = -1,
+    };
+    char base[RUNDIR_PATH_MAX];
+    int rc = rundir_base(base, sizeof(base), e);
+
+    if (rc == 0)
+        rc = rundir_new(base, c->name, &r->dir, e);
+    if (rc < 0)
+        return rc;
+    snprintf(r->vsock, sizeof(r->vsock), "%s/vsock", r->dir.path);
+    rc = pack_volumes(r, &vc, e);
+    if (rc == 0)
+        rc = initrd_build(c->kernel_dir, &r->initrd, e);
+    vc.initrd_fd = r->initrd;
+    if (rc == 0)
+        rc = session_listen(r->vsock, &r->ready_fd, e);
+    return rc == 0 ? vmm_start(&vc, &r->dir, &r->vmm, e) : rc;
+}
+
+static int set_up(struct run *r, struct err *e)
+{
+    const struct run_conf *c = r->c;
+    char mount[VOLUME_MAX][MOUNT_LEN];
+    const char *mounts[VOLUME_MAX + 1] = {NULL};
+    size_t len[VOLUME_MAX];
+
+    for (size_t i = 0; i < c->n_volumes; i++) {
+        /* %c of 0: the fields of PF_MOUNT are ended by NULs */
+        len[i] = (size_t)snprintf(mount[i], sizeof(mount[i]), "squashfs%c/dev/vd%c%c%s%cro", 0,
+                                  (char)('b' + i), 0, c->volume[i].guest, 0);
+        mounts[i] = mount[i];
+    }
+    struct session_setup su = {
+        .hostname = c->hostname ? c->hostname : r->dir.id,
+        .root_dev = "/dev/vda",
+        .root_fstype = c->fstype,
+        .root_ro = c->read_only,
+        .mounts = mounts,
+        .mount_len = len,
+    };
+    return session_setup(r->s, &su, e);
+}
+
+/* ---- the terminal */
+
+static int terminal(const struct run_conf *c)
+{
+    for (int fd = 0; c->tty && fd < 3; fd++)
+        if (isatty(fd))
+            return fd;
+    return -1;
+}
+
+/* Every key is the container's. */
+static bool raw_mode(struct termios *saved)
+{
+    struct termios t;
+
+    if (tcgetattr(0, saved) < 0)
+        return false;
+    t = *saved;
+    cfmakeraw(&t);
+    return tcsetattr(0, TCSADRAIN, &t) == 0;
+}
+
+static int start_process(struct run *r, int tty, struct err *e)
+{
+    const struct run_conf *c = r->c;
+    struct winsize ws = {.ws_row = 24, .ws_col = 80};
+
+    if (tty >= 0)
+        (void)ioctl(tty, TIOCGWINSZ, &ws);
+    struct session_process p = {
+        .argv = c->argv,
+        .env = c->env,
+        .cwd = c->cwd,
+        .user = c->user,
+        .tty = c->tty,
+        .with_stdin = c->interactive,
+        .rows = ws.ws_row,
+        .cols = ws.ws_col,
+    };
+    return session_start(r->s, &p, e);
+}
+
+static int pump(struct run *r, int tty, int *status, struct err *e)
+{
+    struct session_streams io = {.in = r->c->interactive ? 0 : -1, .out = 1, .err = 2, .tty = tty};
+    struct termios saved;
+    bool raw = io.in == 0 && tty == 0 && raw_mode(&saved);
+    int rc = session_pump(r->s, &io, left_ms(r, -1), status, e);
+
+    if (raw)
+        tcsetattr(0, TCSADRAIN, &saved);
+    return rc;
+}
+
+/* ---- from failures to exit statuses */
+
+/* The last bytes of the guest's console, as text that is safe on a terminal. */
+static void show_console(const struct run *r)
+{
+    char text[CONSOLE_TAIL + 1];
+    CLEANUP(fd)
+    int fd = r->dir.dir < 0 ? -1 : openat(r->dir.dir, "console.log", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || !r->c->console)
+        return;
+    off_t end = lseek(fd, 0, SEEK_END);
+    ssize_t n = pread(fd, text, CONSOLE_TAIL, end > CONSOLE_TAIL ? end - CONSOLE_TAIL : 0);
+    if (n <= 0)
+        return;
+    text[n] = '\0';
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ' && *p != '\n' && *p != '\t')
+            *p = ' ';
+    r->c->console(r->c->ctx, text);
+}
+
+/* The session broke because the machine did: its own reason is the better one. */
+static int machine_failed(struct run *r, int rc, struct err *e)
+{
+    if (rc == -ECONNRESET && r->vmm.pid > 0) {
+        rc = vmm_why(&r->vmm, e);
+        show_console(r);
+    }
+    return rc;
+}
+
+static int failure_status(struct run *r, int rc, struct err *e)
+{
+    if (rc == -ETIMEDOUT && left_ms(r, 1) == 0) {
+        err_set(e, rc, "stopped: the time given with --timeout is over");
+        return RUN_TIMEOUT;
+    }
+    if (rc == -EINTR || rc == -ECANCELED)
+        return 128 + (r->signal ? r->signal : SIGINT);
+    (void)machine_failed(r, rc, e);
+    return RUN_KILN;
+}
+
+static int start_status(struct run *r, int rc, struct err *e)
+{
+    switch (rc) {
+    case -ENOENT:
+        return RUN_NOT_FOUND;
+    case -EINVAL: /* no such user, a working directory that cannot be */
+    case -ECONNRESET:
+    case -ETIMEDOUT:
+    case -EPROTO:
+    case -EINTR:
+        return failure_status(r, rc, e);
+    default:
+        return RUN_CANNOT;
+    }
+}
+
+static int run(struct run *r, struct err *e)
+{
+    const struct run_conf *c = r->c;
+    int tty = terminal(c), status = 0;
+    int rc = take_signals(r, e);
+
+    if (rc == 0)
+        rc = start_machine(r, e);
+    if (rc < 0)
+        return RUN_KILN;
+    if (c->booting)
+        c->booting(c->ctx, true);
+    struct session_watch w = {
+        .machine_fd = r->vmm.report_fd, .signal_fd = r->signal_fd, .signal = &r->signal};
+    rc = session_open(r->vsock, r->ready_fd, &w, left_ms(r, BOOT_MS), &r->s, e);
+    if (rc == 0)
+        rc = set_up(r, e);
+    if (c->booting)
+        c->booting(c->ctx, false);
+    if (rc < 0)
+        return failure_status(r, rc, e);
+    rc = start_process(r, tty, e);
+    if (rc < 0)
+        return start_status(r, rc, e);
+    rc = pump(r, tty, &status, e);
+    if (rc < 0)
+        return failure_status(r, rc, e);
+    *e = (struct err){0};
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+int run_container(const struct run_conf *c, struct err *e)
+{
+    struct run r = {
+        .c = c,
+        .dir = RUNDIR_NONE,
+        .vmm = VMM_NONE,
+        .initrd = -1,
+        .ready_fd = -1,
+        .signal_fd = -1,
+        .deadline = c->timeout_ms < 0 ? UINT64_MAX : now_ms() + (uint64_t)c->timeout_ms,
+    };
+    int status = run(&r, e);
+
+    session_close(r.s);
+    vmm_stop(&r.vmm);
+    cleanup_fd(&r.ready_fd);
+    cleanup_fd(&r.initrd);
+    rundir_remove(&r.dir);
+    cleanup_fd(&r.signal_fd);
+    sigprocmask(SIG_SETMASK, &r.old_mask, NULL);
+    return status;
+}

@@ -1,0 +1,41 @@
+/* container/run.h - one container, from a prepared image to its exit status: state folder, machine,
+ * session, terminal. Thread: the caller's only one. */
+#ifndef CONTAINER_RUN_H
+#define CONTAINER_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "container/volume.h"
+
+struct run_conf {           /* borrowed */
+    const char *kernel;     /* path of the kernel's file */
+    const char *kernel_dir; /* its folder with modules; NULL = none */
+    const char *rootfs, *fstype;
+    const char *engine;
+    unsigned cpus;
+    uint64_t ram_bytes;
+    const char *name, *hostname;          /* NULL = none; the machine's id */
+    const char *const *argv, *const *env; /* NULL-terminated */
+    const char *cwd, *user;
+    bool tty, interactive, read_only;
+    const struct volume *volume;
+    size_t n_volumes; /* <= VOLUME_MAX */
+    int timeout_ms;   /* for all of it; -1 = none */
+    /* Told once the machine boots (true) and when that is over (false); may be NULL. */
+    void (*booting)(void *ctx, bool yes);
+    /* After a failure of the machine: the end of its console's output; may be NULL. */
+    void (*console)(void *ctx, const char *text);
+    void *ctx;
+};
+
+enum { RUN_KILN = 125, RUN_CANNOT = 126, RUN_NOT_FOUND = 127, RUN_TIMEOUT = 124 };
+
+/* Returns the exit status: the command's, 128 + signal where that killed it or stopped us, or one
+ * of the above. Where kiln and not the command chose it, *e says why (e->code < 0). Nothing is left
+ * behind. */
+int run_container(const struct run_conf *c, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,205 @@
+#include "container/vmm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+struct report {  /* one write to a pipe, so it is whole */
+    int32_t end; /* enum vm_end */
+    struct err err;
+};
+
+/* ---- in the machine's process */
+
+struct log {
+    int in; /* console's pipe */
+    int dir;
+};
+
+static int log_open(int dir)
+{
+    return openat(dir, "console.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+}
+
+/* A guest may write for ever: two files, the older one dropped. */
+static void *log_main(void *arg)
+{
+    struct log *l = arg;
+    char buf[4096];
+    size_t len = 0;
+    int out = log_open(l->dir);
+    ssize_t n;
+
+    while ((n = read(l->in, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR)) {
+        if (n < 0 || out < 0)
+            continue;
+        if (len > VMM_LOG_MAX) {
+            close(out);
+            (void)renameat(l->dir, "console.log", l->dir, "console.old");
+            out = log_open(l->dir);
+            len = 0;
+        }
+        len += (size_t)n;
+        if (out >= 0)
+            (void)!write(out, buf, (size_t)n);
+    }
+    return NULL;
+}
+
+static int compare(const void *a, const void *b)
+{
+    int x = *(const int *)a, y = *(const int *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Whatever the caller had open stays with it; a pipe that somebody waits on must not hang on this
+ * process. */
+static void close_but(int *keep, unsigned n)
+{
+    unsigned from = 3;
+
+    qsort(keep, n, sizeof(*keep), compare);
+    for (unsigned i = 0; i < n; i++) {
+        if (keep[i] < 3)
+            continue;
+        if ((unsigned)keep[i] > from)
+            (void)syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
+        from = (unsigned)keep[i] + 1;
+    }
+    (void)syscall(SYS_close_range, from, ~0U, 0);
+}
+
+static void detach(void)
+{
+    sigset_t none;
+    int null = open("/dev/null", O_RDWR);
+
+    (void)setsid(); /* Ctrl-C on the terminal is the caller's to handle */
+    prctl(PR_SET_NAME, "kiln-vmm");
+    for (int i = 0; i < 3 && null >= 0; i++)
+        (void)dup2(null, i);
+    if (null > 2)
+        close(null);
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int run_machine(struct vm_conf *c, struct log *l, struct vm **vm, struct err *e)
+{
+    pthread_t t;
+    int v[2];
+
+    if (pipe2(v, O_CLOEXEC) < 0)
+        return err_errno(e, -errno, "console");
+    l->in = v[0];
+    c->console_in = -1;
+    c->console_out = v[1];
+    if (pthread_create(&t, NULL, log_main, l) != 0)
+        return err_set(e, -EAGAIN, "console: no thread");
+    pthread_detach(t);
+    int r = vm_new(c, vm, e);
+    return r < 0 ? r : vm_start(*vm, e);
+}
+
+static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *dir, int report_fd,
+                               int alive_fd)
+{
+    struct vm_conf c = *conf;
+    struct report rep = {.end = VM_FAILED};
+    struct log l = {.dir = dir->dir};
+    struct vm *vm = NULL;
+    int keep[] = {report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd};
+
+    detach();
+    close_but(keep, ARRAY_LEN(keep));
+    if (run_machine(&c, &l, &vm, &rep.err) == 0) {
+        struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN},
+                             {.fd = alive_fd, .events = POLLIN}};
+
+        while (poll(p, 2, -1) < 0 && errno == EINTR) {
+        }
+        if (p[1].revents) { /* the parent is gone and cannot clean up */
+            rundir_wipe(dir->base, dir->id);
+            _exit(1); /* forked child */
+        }
+        rep.end = (int32_t)vm_wait(vm, -1, NULL, &rep.err);
+    }
+    (void)!write(report_fd, &rep, sizeof(rep));
+    /* The kernel frees it all at once, and faster. */
+    _exit(0); /* forked child */
+}
+
+/* ---- in the parent */
+
+int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct vmm *v, struct err *e)
+{
+    int report[2], alive[2];
+
+    *v = VMM_NONE;
+    if (pipe2(report, O_CLOEXEC) < 0)
+        return err_errno(e, -errno, "pipe");
+    v->report_fd = report[0];
+    CLEANUP(fd) int report_w = report[1];
+    if (pipe2(alive, O_CLOEXEC) < 0) {
+        vmm_stop(v);
+        return err_errno(e, -errno, "pipe");
+    }
+    v->alive_fd = alive[1];
+    CLEANUP(fd) int alive_r = alive[0];
+    v->pid = fork();
+    if (v->pid == 0)
+        vmm_main(c, dir, report_w, alive_r);
+    if (v->pid < 0) {
+        int r = err_errno(e, -errno, "fork");
+
+        v->pid = 0;
+        vmm_stop(v);
+        return r;
+    }
+    return 0;
+}
+
+int vmm_why(struct vmm *v, struct err *e)
+{
+    struct report rep;
+
+    if (read(v->report_fd, &rep, sizeof(rep)) != sizeof(rep))
+        return err_set(e, -ECONNRESET, "the machine's process was killed");
+    switch (rep.end) {
+    case VM_FAILED:
+        rep.err.msg[sizeof(rep.err.msg) - 1] = '\0';
+        return err_set(e, rep.err.code < 0 ? rep.err.code : -EIO, "%s", rep.err.msg);
+    case VM_RESET:
+    case VM_SHUTDOWN:
+        return err_set(e, -ECONNRESET, "the guest kernel stopped");
+    case VM_POWEROFF:
+        return err_set(e, -ECONNRESET, "the machine was switched off from inside");
+    default:
+        return err_set(e, -ECONNRESET, "the machine ended");
+    }
+}
+
+void vmm_stop(struct vmm *v)
+{
+    if (v->pid > 0) {
+        kill(v->pid, SIGKILL);
+        while (waitpid(v->pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+    }
+    cleanup_fd(&v->report_fd);
+    cleanup_fd(&v->alive_fd);
+    *v = VMM_NONE;
+}
