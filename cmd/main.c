@@ -1,6 +1,9 @@
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "cmd/verb.h"
@@ -33,8 +36,23 @@ static const struct verb *find(const char *name)
     return NULL;
 }
 
+/* A descriptor 0, 1 or 2 that the caller closed must not become some file of ours. */
+static bool fill_standard_streams(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd < 3);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (!fill_standard_streams())
+        return EXIT_KILN;
     /* A reader that went away is an error of write(2), told in a sentence. */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

@@ -1,0 +1,92 @@
+"""A terminal: raw mode, size, keys, and what is left of it afterwards."""
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+from e2e import IMAGE, KILN, LIMIT, main, same
+
+
+class Terminal:
+    """A run with the far end of a pseudo terminal."""
+
+    def __init__(self, world, command, rows=24, cols=80, flags=()):
+        self.fd, far = pty.openpty()
+        self.resize(rows, cols)
+        self.before = termios.tcgetattr(far)
+        self.far = far
+        self.text = b""
+        self.p = subprocess.Popen([KILN, "run", *world.flags(), "-it", "--quiet", *flags, IMAGE, *command],
+                                  env=world.env, stdin=far, stdout=far, stderr=far, start_new_session=True,
+                                  preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+
+    def resize(self, rows, cols):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def expect(self, what):
+        end = time.monotonic() + LIMIT
+        while what not in self.text:
+            assert time.monotonic() < end, self.text
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.text += os.read(self.fd, 4096)
+            else:
+                assert self.p.poll() is None, self.text
+        before, _, self.text = self.text.partition(what)
+        return before
+
+    def type(self, keys):
+        os.write(self.fd, keys)
+
+    def end(self):
+        code = self.p.wait(LIMIT)
+        same(termios.tcgetattr(self.far), self.before)
+        os.close(self.fd)
+        os.close(self.far)
+        return code
+
+
+def test_size_name_and_term(w):
+    t = Terminal(w, ["sh", "-c", "stty size; tty; echo $TERM; echo ready; read x; stty size; exit 5"], 31, 97)
+    t.expect(b"31 97\r\n/dev/pts/0\r\nxterm\r\nready")
+    t.resize(40, 120)
+    os.killpg(t.p.pid, signal.SIGWINCH)
+    time.sleep(1)
+    t.type(b"\r")
+    t.expect(b"40 120")
+    same(t.end(), 5)
+
+
+def test_a_shell_on_a_terminal(w):
+    t = Terminal(w, ["sh"])
+    t.expect(b"# ")
+    t.type(b"echo $((6 * 7))\r")
+    t.expect(b"\n42\r\n")
+    t.type(b"sleep 1000\r")
+    time.sleep(2)
+    t.type(b"\x03")  # the guest's terminal makes it a signal to sleep alone
+    t.expect(b"# ")
+    t.type(b"echo still $((1 + 1))\r")
+    t.expect(b"\nstill 2\r\n")
+    t.type(b"\x04")
+    same(t.end(), 130)
+
+
+def test_output_of_both_streams_comes_in_order(w):
+    t = Terminal(w, ["sh", "-c", "echo one; echo two >&2; echo three"])
+    t.expect(b"one\r\ntwo\r\nthree\r\n")
+    same(t.end(), 0)
+
+
+def test_i_and_t_without_a_terminal_is_refused(w):
+    done = w.run("true", flags=["-it"])
+    same(done.returncode, 125)
+    assert b"terminal" in done.stderr, done.stderr
+
+
+sys.exit(main(globals()))
