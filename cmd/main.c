@@ -14,6 +14,11 @@
 
 static const struct verb verbs[] = {
     {"boot", "--kernel FILE [flags]", "boot any kernel", cmd_boot},
+    {"images", "[flags]", "list images", cmd_images},
+    {"import", "[flags] FILE [NAME]", "bring an image in from a file or a folder", cmd_import},
+    {"prune", "", "remove what no name refers to", cmd_prune},
+    {"pull", "[flags] REFERENCE", "fetch an image from a registry", cmd_pull},
+    {"rmi", "IMAGE...", "remove images", cmd_rmi},
     {"run", "[flags] IMAGE [COMMAND...]", "run a command of a container image", cmd_run},
 };
 

@@ -1,10 +1,10 @@
-/* image/store.h - the image store: OCI images by digest, names that point to them, and one read-only file
- * system image per image, made once. Source: OCI image-spec 1.1.
+/* image/store.h - the image store: OCI images by digest, names that point to them, and one
+ * read-only file system image per image, made once. Source: OCI image-spec 1.1.
  *
  * Root: $KILN_ROOT, else /var/lib/kiln for root, else $XDG_DATA_HOME/kiln (~/.local/share/kiln).
  *   blobs/sha256/HEX      configs and manifests (layers are dropped once rootfs is made)
- *   rootfs/HEX.TYPE       file system image, by config digest;  names.json   name -> manifest digest
- *   kernels/NAME/         vmlinux, modules...;  tmp/  unfinished work, swept by the next call
+ *   rootfs/HEX.TYPE       file system image, by config digest;  names.json   name -> manifest
+ * digest kernels/NAME/         vmlinux, modules...;  tmp/  unfinished work, swept by the next call
  * Every change is made under a lock, in tmp/, then renamed: a kill leaves nothing half-made. */
 #ifndef IMAGE_STORE_H
 #define IMAGE_STORE_H
@@ -27,14 +27,14 @@ struct image_config { /* of the OCI image configuration; owned: image_config_don
 };
 void image_config_done(struct image_config *c);
 
-struct image { /* owned: image_done() */
-    char *name;       /* as asked for, normalised: "alpine:latest" */
-    char digest[72];  /* "sha256:..." of the manifest */
+struct image {       /* owned: image_done() */
+    char *name;      /* as asked for, normalised: "alpine:latest" */
+    char digest[72]; /* "sha256:..." of the manifest */
     char config_digest[72];
-    char *rootfs;     /* path of the file system image */
-    char *fstype;     /* "erofs" or "squashfs" */
-    uint64_t size;    /* bytes of it */
-    int64_t created;  /* s since 1970, when it came into this store */
+    char *rootfs;    /* path of the file system image */
+    char *fstype;    /* "erofs" or "squashfs" */
+    uint64_t size;   /* bytes of it */
+    int64_t created; /* s since 1970, when it came into this store */
     struct image_config config;
 };
 void image_done(struct image *im);
@@ -44,10 +44,12 @@ int store_find(struct store *s, const char *ref, struct image *out, struct err *
 /* All, newest first. *list owned by the caller: image_done each, free. */
 int store_list(struct store *s, struct image **list, size_t *n, struct err *e) MUST_CHECK;
 
-typedef void (*store_progress)(void *ctx, const char *what, uint64_t done, uint64_t total /* 0 = unknown */);
+typedef void (*store_progress)(void *ctx, const char *what, uint64_t done,
+                               uint64_t total /* 0 = unknown */);
 
-/* docker-archive tar, OCI layout tar or directory, root file system tar (any compression), root file system directory.
- * name NULL = from the archive, else from the file's name. -EBADMSG corrupt or wrong digest, -ENOSPC. */
+/* docker-archive tar, OCI layout tar or directory, root file system tar (any compression), root
+ * file system directory. name NULL = from the archive, else from the file's name. -EBADMSG corrupt
+ * or wrong digest, -ENOSPC. */
 int store_import(struct store *s, const char *path, const char *name, store_progress p, void *ctx,
                  struct image *out, struct err *e) MUST_CHECK;
 /* docker://, oci:, docker-archive:, or a plain name (docker.io). Through skopeo. */
