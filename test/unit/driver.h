@@ -3,6 +3,7 @@
 #ifndef TEST_UNIT_DRIVER_H
 #define TEST_UNIT_DRIVER_H
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
