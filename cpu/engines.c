@@ -4,11 +4,7 @@
 
 #include "cpu/cpu.h"
 
-static const struct cpu_engine *const engines[] = {
-#ifdef KILN_KVM
-    &cpu_kvm,
-#endif
-    &cpu_interp, NULL};
+static const struct cpu_engine *const engines[] = {&cpu_kvm, &cpu_interp, NULL};
 
 const struct cpu_engine *const *cpu_engines(void)
 {
