@@ -36,6 +36,10 @@ struct walk {
     bool wide; /* 8-byte entries */
 };
 
+const struct tlb_entry mmu_no_fast_path[TLB_SIZE] = {
+    [0 ... TLB_SIZE - 1] = {.rd = TLB_INVALID, .wr = TLB_INVALID, .ex = TLB_INVALID},
+};
+
 static bool is_write(unsigned access)
 {
     return (access & 3) == MMU_WRITE || (access & 3) == MMU_RMW;
@@ -439,6 +443,13 @@ static int mmio_write(struct vcpu *v, gpa_t gpa, const uint8_t *src, unsigned le
     return SOFT_OK;
 }
 
+/* #AC: SDM vol 3A, 6.15. Operands of other sizes are vectors, which have rules of their own. */
+static bool misaligned(const struct vcpu *v, gva_t gva, unsigned len, unsigned access)
+{
+    return v->align_check && !(access & ~3u) && (len == 2 || len == 4 || len == 8) &&
+           (gva & (len - 1));
+}
+
 static bool crosses(gva_t gva, unsigned len)
 {
     return (gva & (MEM_PAGE - 1)) + len > MEM_PAGE;
@@ -455,6 +466,8 @@ int mmu_read_slow(struct vcpu *v, gva_t gva, void *dst, unsigned len, unsigned a
 {
     struct tlb_entry *t;
 
+    if (misaligned(v, gva, len, access))
+        return soft_exc_err(v, VEC_AC, 0);
     if (crosses(gva, len)) {
         unsigned first = MEM_PAGE - (gva & (MEM_PAGE - 1));
         int r = mmu_probe(v, gva, len, access);
@@ -481,6 +494,8 @@ int mmu_write_slow(struct vcpu *v, gva_t gva, const void *src, unsigned len, uns
 {
     struct tlb_entry *t;
 
+    if (misaligned(v, gva, len, access))
+        return soft_exc_err(v, VEC_AC, 0);
     if (crosses(gva, len)) {
         unsigned first = MEM_PAGE - (gva & (MEM_PAGE - 1));
         int r = mmu_probe(v, gva, len, access);
@@ -521,6 +536,8 @@ int mmu_rmw_ptr(struct vcpu *v, gva_t gva, unsigned len, uint8_t **hva)
     struct tlb_entry *t;
 
     *hva = NULL;
+    if (misaligned(v, gva, len, MMU_RMW))
+        return soft_exc_err(v, VEC_AC, 0);
     if (crosses(gva, len))
         return mmu_probe(v, gva, len, MMU_RMW);
     int r = lookup(v, gva, MMU_RMW, &t);

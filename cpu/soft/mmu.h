@@ -63,7 +63,10 @@ void mmu_flush_nonglobal(struct vcpu *v);       /* CR3 load */
 void mmu_flush_page(struct vcpu *v, gva_t gva); /* INVLPG */
 void mmu_flush_write(struct vcpu *v); /* drop fast write rights (dirty log on, code marked) */
 
-static inline struct tlb_entry *mmu_slot(const struct vcpu *v, gva_t gva)
+/* A set without an entry: for modes that allow no fast path. */
+extern const struct tlb_entry mmu_no_fast_path[TLB_SIZE];
+
+static inline const struct tlb_entry *mmu_slot(const struct vcpu *v, gva_t gva)
 {
     return &v->cur_tlb[(gva >> MEM_PAGE_SHIFT) & (TLB_SIZE - 1)];
 }

@@ -311,6 +311,9 @@ void soft_mode_update(struct vcpu *v)
         m |= MODE_SMAP;
     v->mode = m;
     v->cur_tlb = v->tlb[cpl == 3 ? TLB_USER : m & MODE_SMAP ? TLB_KERNEL_SMAP : TLB_KERNEL];
+    v->align_check = cpl == 3 && (s->cr0 & CR0_AM) && (s->rflags & FL_AC);
+    if (v->align_check)
+        v->cur_tlb = mmu_no_fast_path;
     v->step = (s->rflags & FL_TF) || (s->dr[7] & DR7_ANY);
     if (v->step)
         atomic_fetch_or_explicit(&v->requests, REQ_STEP, memory_order_relaxed);

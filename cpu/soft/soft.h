@@ -127,8 +127,9 @@ struct vcpu {
     uint64_t zero; /* always 0: what a missing base or index register reads as */
     uint32_t mode;
     unsigned index;
-    struct soft_vm *vm;        /* borrowed */
-    struct tlb_entry *cur_tlb; /* set for explicit accesses at the current mode */
+    struct soft_vm *vm;              /* borrowed */
+    const struct tlb_entry *cur_tlb; /* set for explicit accesses at the current mode */
+    bool align_check;                /* CR0.AM, EFLAGS.AC, CPL 3: accesses take the slow path */
     struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
     uint64_t tlb_local[TLB_SETS][TLB_SIZE / 64]; /* slots that a CR3 load must drop */
     bool tlb_large[2]; /* pages above 4 KiB were filled: lower, upper half */

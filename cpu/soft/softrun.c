@@ -38,7 +38,6 @@ static void take_init(struct vcpu *v)
     lapic_init_ipi(v);
     cpu_state_reset(&v->s, v->index, true);
     soft_insn_done(v);
-    atomic_store(&v->sipi, 0);
     soft_mode_update(v);
     mmu_flush_all(v);
 }
