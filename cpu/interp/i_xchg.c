@@ -24,7 +24,7 @@ static int xchg_rr(struct vcpu *v, const struct insn *i)
                                                                                              \
         if (unlikely(rc))                                                                    \
             return rc;                                                                       \
-        guest_u##bits *p = l.p;                                                              \
+        mmu_u##bits *p = l.p;                                                                \
         __asm__ volatile("xchg" sfx " %0, %1" : "+r"(val), "+m"(*p)::"memory");              \
         rc = operand_unlock(v, i, &l);                                                       \
         if (unlikely(rc))                                                                    \
@@ -52,7 +52,7 @@ static int xchg_rr(struct vcpu *v, const struct insn *i)
                                                                                              \
         if (unlikely(rc))                                                                    \
             return rc;                                                                       \
-        guest_u##bits *p = l.p;                                                              \
+        mmu_u##bits *p = l.p;                                                                \
         __asm__ volatile("lock xadd" sfx " %1, %0" HOST_FLAGS                                \
                          : "+m"(*p), "+r"(s), "=&a"(f)::"cc", "memory");                     \
         rc = operand_unlock(v, i, &l);                                                       \
@@ -72,7 +72,7 @@ static int xchg_rr(struct vcpu *v, const struct insn *i)
                                                                                              \
         if (unlikely(rc))                                                                    \
             return rc;                                                                       \
-        guest_u##bits *p = l.p;                                                              \
+        mmu_u##bits *p = l.p;                                                                \
         __asm__ volatile("lock cmpxchg" sfx " %2, %1"                                        \
                          : "+a"(acc), "+m"(*p)                                               \
                          : "r"(s)                                                            \
@@ -115,7 +115,7 @@ static int cmpxchg8b(struct vcpu *v, const struct insn *i)
 
     if (rc)
         return rc;
-    guest_u64 *p = l.p;
+    mmu_u64 *p = l.p;
     __asm__ volatile("lock cmpxchgq %2, %1" : "+a"(acc), "+m"(*p) : "r"(val) : "cc", "memory");
     rc = operand_unlock(v, i, &l);
     if (rc)
