@@ -19,7 +19,6 @@ struct world {
     struct loop *l;
     struct block *b;
     enum raw_io how;
-    bool unmap; /* of the requests that follow */
 };
 
 struct job {
@@ -80,8 +79,7 @@ static void submit(struct world *w, struct job *j, enum block_op op, uint64_t of
 {
     size_t third = len / 3;
 
-    *j = (struct job){
-        .r = {.op = op, .offset = off, .len = len, .unmap = w->unmap, .done = job_done, .ctx = j}};
+    *j = (struct job){.r = {.op = op, .offset = off, .len = len, .done = job_done, .ctx = j}};
     if (op == BLOCK_READ || op == BLOCK_WRITE) {
         j->iov[0] = (struct iovec){buf, third};
         j->iov[1] = (struct iovec){(char *)buf + third, third};
@@ -142,8 +140,8 @@ static void holes_and_zeroes_read_as_zero(enum raw_io how)
 
         memset(buf, 0x55, sizeof(buf));
         assert_int_equal(run(&w, BLOCK_WRITE, 0, buf, sizeof(buf)), 0);
-        w.unmap = unmap;
         submit(&w, &j, BLOCK_WRITE_ZEROES, 512, NULL, sizeof(buf) - 1024);
+        j.r.unmap = unmap;
         w.b->ops->drain(w.b);
         assert_true(j.done);
         assert_int_equal(j.result, 0);
