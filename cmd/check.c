@@ -29,9 +29,9 @@ static void print_line(FILE *out, const struct check_item *i, const struct check
 /* An item that does not fit into memory is left out: `ok` still speaks for all. */
 static void add_json(json_t *list, const struct check_item *i, const struct check_result *r)
 {
-    (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "name", i->name, "status",
-                                                status_name[r->status], "text", r->text, "fix",
-                                                r->fix));
+    (void)json_array_append_new(list,
+                                json_pack("{s:s, s:s, s:s, s:s}", "name", i->name, "status",
+                                          status_name[r->status], "text", r->text, "fix", r->fix));
 }
 
 bool checks_report(const struct check_item *items, size_t n, bool json, FILE *out)

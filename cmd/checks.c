@@ -25,11 +25,11 @@
 
 enum {
     MIB = 1 << 20,
-    RUN_DEFAULT_MIB = 512,   /* memory of a machine that `kiln run` makes when not told */
-    HOST_SHARE_MIB = 128,    /* and what kiln itself and the host want to keep */
-    STORE_FREE_MIB = 1024,   /* a middling image, while it is unpacked */
-    NOFILE_WANTED = 256,     /* descriptors: disks, sockets, eventfds */
-    NPROC_WANTED = 64,       /* threads of a machine with many CPUs */
+    RUN_DEFAULT_MIB = 512, /* memory of a machine that `kiln run` makes when not told */
+    HOST_SHARE_MIB = 128,  /* and what kiln itself and the host want to keep */
+    STORE_FREE_MIB = 1024, /* a middling image, while it is unpacked */
+    NOFILE_WANTED = 256,   /* descriptors: disks, sockets, eventfds */
+    NPROC_WANTED = 64,     /* threads of a machine with many CPUs */
 };
 
 void check_says(struct check_result *r, enum check_status s, const char *fmt, ...)
@@ -164,9 +164,11 @@ static void check_cgroups(struct check_result *r)
     if (v2)
         check_says(r, CHECK_OK, "version 2");
     else if (v1)
-        check_says(r, CHECK_OK, "version 1%s", unified ? " (hybrid: version 2 without controllers)" : "");
+        check_says(r, CHECK_OK, "version 1%s",
+                   unified ? " (hybrid: version 2 without controllers)" : "");
     else {
-        check_says(r, CHECK_WARN, "none mounted: what a machine uses cannot be bounded from outside");
+        check_says(r, CHECK_WARN,
+                   "none mounted: what a machine uses cannot be bounded from outside");
         check_fix(r, "mount -t cgroup2 none /sys/fs/cgroup");
     }
 }
@@ -228,7 +230,8 @@ static void check_uring(struct check_result *r)
         return;
     }
     check_says(r, CHECK_WARN, "refused (%s): disks work, by threads", strerror(-ret));
-    check_fix(r, "sysctl kernel.io_uring_disabled=0; in a container: a seccomp profile with io_uring");
+    check_fix(r,
+              "sysctl kernel.io_uring_disabled=0; in a container: a seccomp profile with io_uring");
 }
 
 static void check_uffd(struct check_result *r)
