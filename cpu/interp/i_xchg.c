@@ -195,9 +195,10 @@ int xchg_pick(struct pick *p)
                          cmpxchg_r[4] = ROW(cmpxchg_r), cmpxchg_m[4] = ROW(cmpxchg_m);
     struct insn *i = p->i;
     bool mem = i->flags & I_MEM;
-    unsigned size =
-        p->op[0].size >= 8 && p->op[0].size <= 64 ? (unsigned)__builtin_ctz(p->op[0].size / 8) : 0;
+    unsigned size = 0;
 
+    if (p->z->operand_count_visible && p->op[0].size >= 8 && p->op[0].size <= 64)
+        size = (unsigned)__builtin_ctz(p->op[0].size / 8);
     switch (p->z->mnemonic) {
     case ZYDIS_MNEMONIC_XCHG:
         i->opsize = (uint8_t)(p->op[0].size / 8);
