@@ -86,25 +86,19 @@ static char *normal(const char *base, const char *path)
     return strndup(out, n);
 }
 
-static bool ends_with(const char *s, const char *tail)
+/* Whether a file of this name says that the archive is a root file system: then the rest need not
+ * be read. */
+static bool is_root_name(const char *name)
 {
-    size_t n = strlen(s), k = strlen(tail);
+    static const char *const folders[] = {"bin",   "boot", "dev", "etc",  "home", "lib", "lib64",
+                                          "media", "mnt",  "opt", "proc", "root", "run", "sbin",
+                                          "srv",   "sys",  "tmp", "usr",  "var"};
+    size_t n = strcspn(name, "/");
 
-    return n >= k && strcmp(s + n - k, tail) == 0;
-}
-
-/* Whether a file of this name belongs into an image's archive, as opposed to a root file system. */
-static bool is_bundle_name(const char *name)
-{
-    if (strncmp(name, "blobs", 5) == 0 && (name[5] == '/' || !name[5]))
-        return true;
-    size_t hex = strspn(name, "0123456789abcdef");
-    if (hex >= 12 && (!name[hex] || name[hex] == '/' || name[hex] == '.'))
-        return true;
-    if (strchr(name, '/'))
-        return false;
-    return strcmp(name, "oci-layout") == 0 || strcmp(name, "repositories") == 0 ||
-           ends_with(name, ".json") || ends_with(name, ".tar");
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+        if (strlen(folders[i]) == n && memcmp(folders[i], name, n) == 0)
+            return true;
+    return false;
 }
 
 /* What the archive is, from its names alone; *kind is set. */
@@ -112,28 +106,33 @@ static int classify(int fd, enum bundle_kind *kind, struct err *e)
 {
     struct archive_entry *entry;
     struct layer *l;
-    bool docker = false, oci = false, other = false, any = false;
+    bool docker = false, index = false, blobs = false, root = false, any = false;
     int r = layer_open(fd, &l, e);
 
     if (r < 0)
         return r;
-    while (!other && (r = layer_next(l, &entry, e)) > 0) {
+    while (!root && (r = layer_next(l, &entry, e)) > 0) {
         const char *path = archive_entry_pathname(entry);
         CLEANUP(mem) char *name = path ? normal(NULL, path) : NULL;
 
         any = true;
         if (!name || !*name)
             continue;
-        other = !is_bundle_name(name);
+        root = is_root_name(name);
         docker |= strcmp(name, "manifest.json") == 0;
-        oci |= strcmp(name, "index.json") == 0;
+        index |= strcmp(name, "index.json") == 0;
+        blobs |= strncmp(name, "blobs/", 6) == 0;
     }
     layer_close(l);
     if (r < 0)
         return r;
     if (!any)
         return err_set(e, -EBADMSG, "corrupt: the archive is empty");
-    *kind = other || (!docker && !oci) ? BUNDLE_ROOTFS : docker ? BUNDLE_DOCKER : BUNDLE_OCI;
+    *kind = BUNDLE_ROOTFS;
+    if (!root && docker)
+        *kind = BUNDLE_DOCKER;
+    else if (!root && index && blobs)
+        *kind = BUNDLE_OCI;
     return 0;
 }
 

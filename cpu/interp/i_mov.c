@@ -158,8 +158,7 @@ int mov_pick(struct pick *p)
 {
     struct insn *i = p->i;
 
-    if (p->z->operand_count_visible)
-        i->opsize = (uint8_t)(p->op[0].size / 8);
+    i->opsize = (uint8_t)(p->op[0].size / 8);
     switch (p->z->mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
     case ZYDIS_MNEMONIC_MOVNTI:

@@ -47,7 +47,7 @@
                                                                        \
         if (unlikely(rc))                                              \
             return rc;                                                 \
-        mmu_u##bits *p = l.p;                                          \
+        guest_u##bits *p = l.p;                                        \
         __asm__ volatile(GUEST_CF "lock " #op sfx " %[dst]" HOST_FLAGS \
                          : [dst] "+m"(*p), "=&a"(f)                    \
                          : [fl] "r"(v->s.rflags)                       \
