@@ -248,6 +248,8 @@ int i8042_map(struct i8042 *k, struct bus *pio, struct err *e)
 
 void i8042_visit(struct i8042 *k, struct state_io *io)
 {
+    struct i8042 was = *k;
+
     state_u8(io, 1, &k->ctr);
     state_u8(io, 2, &k->outport);
     state_u8(io, 3, &k->wants);
@@ -255,10 +257,8 @@ void i8042_visit(struct i8042 *k, struct state_io *io)
     state_bool(io, 5, &k->last_was_command);
     state_bytes(io, 6, k->queue, sizeof(k->queue));
     state_u8(io, 7, &k->n);
-    if (!state_loading(io))
-        return;
-    if (k->n > I8042_QUEUE) {
-        k->n = 0;
+    if (!io->saving && k->n > I8042_QUEUE)
         state_fail(io, "i8042: a queue is longer than it can be");
-    }
+    if (!io->saving && io->failed)
+        *k = was;
 }

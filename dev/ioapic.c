@@ -189,12 +189,18 @@ int ioapic_map(struct ioapic *a, struct bus *mmio, struct err *e)
 
 void ioapic_visit(struct ioapic *a, struct state_io *io)
 {
+    struct ioapic was = *a;
+
     state_u64s(io, 1, a->redir, IOAPIC_PINS);
     state_u32(io, 2, &a->lines);
     state_u32(io, 3, &a->select);
     state_u32(io, 4, &a->id);
-    if (!state_loading(io))
+    if (io->saving)
         return;
+    if (io->failed) {
+        *a = was;
+        return;
+    }
     a->select &= 0xff;
     a->id &= ID_MASK;
     a->lines &= (1u << IOAPIC_PINS) - 1;

@@ -320,12 +320,16 @@ static void chip_visit(struct pic_chip *c, struct state_io *io)
 
 void pic_visit(struct pic *p, struct state_io *io)
 {
+    struct pic was = *p;
+
     state_begin(io, 1, "PIC master");
     chip_visit(&p->chip[0], io);
     state_end(io);
     state_begin(io, 2, "PIC slave");
     chip_visit(&p->chip[1], io);
     state_end(io);
-    if (state_loading(io)) /* the engine does not keep the level of its input */
+    if (!io->saving && io->failed)
+        *p = was;
+    else if (!io->saving) /* the engine does not keep the level of its input */
         irq_set(&p->out, next_input(&p->chip[0]) >= 0);
 }

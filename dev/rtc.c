@@ -390,12 +390,13 @@ int rtc_map(struct rtc *r, struct bus *pio, struct err *e)
 
 void rtc_visit(struct rtc *r, struct state_io *io)
 {
+    struct rtc was = *r;
     uint64_t offset = (uint64_t)r->offset_s;
 
     state_u8(io, 1, &r->index);
     state_bytes(io, 2, r->cmos, sizeof(r->cmos));
     state_u64(io, 3, &offset);
-    if (!state_loading(io))
+    if (io->saving)
         return;
     r->index &= RTC_CMOS - 1;
     r->cmos[REG_A] &= (uint8_t)~A_UIP;
@@ -403,10 +404,10 @@ void rtc_visit(struct rtc *r, struct state_io *io)
     r->offset_s = (int64_t)offset;
     /* Wall time went on while the machine was saved: what happened since is not made up for. */
     r->seen_ns = wall(r);
-    if (r->offset_s > OFFSET_MAX || r->offset_s < -OFFSET_MAX) {
-        r->offset_s = 0;
+    if (r->offset_s > OFFSET_MAX || r->offset_s < -OFFSET_MAX)
         state_fail(io, "RTC: a time beyond all calendars");
-        return;
-    }
-    schedule(r);
+    if (io->failed)
+        *r = was;
+    else
+        schedule(r);
 }

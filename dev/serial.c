@@ -284,6 +284,8 @@ void serial_in(struct serial *s, const uint8_t *bytes, size_t len)
 
 void serial_visit(struct serial *s, struct state_io *io)
 {
+    struct serial was = *s;
+
     state_u8(io, 1, &s->ier);
     state_u8(io, 2, &s->fcr);
     state_u8(io, 3, &s->lcr);
@@ -299,15 +301,14 @@ void serial_visit(struct serial *s, struct state_io *io)
     state_bytes(io, 13, s->queue, sizeof(s->queue));
     state_u16(io, 14, &s->queue_head);
     state_u16(io, 15, &s->queue_n);
-    if (!state_loading(io))
+    if (io->saving)
         return;
     s->ier &= IER_MASK;
     s->fcr = s->fcr & FCR_ENABLE ? s->fcr & FCR_KEPT : 0;
     s->mcr &= MCR_MASK;
     s->lsr &= LSR_ERRORS;
-    if (s->fifo_n > fifo_size(s) || s->queue_head >= SERIAL_QUEUE || s->queue_n > SERIAL_QUEUE) {
-        s->fifo_n = 0;
-        s->queue_head = s->queue_n = 0;
+    if (s->fifo_n > fifo_size(s) || s->queue_head >= SERIAL_QUEUE || s->queue_n > SERIAL_QUEUE)
         state_fail(io, "serial: a queue is longer than it can be");
-    }
+    if (io->failed)
+        *s = was;
 }

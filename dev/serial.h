@@ -45,7 +45,8 @@ int serial_map(struct serial *s, struct bus *pio, uint64_t base, struct err *e) 
 /* Bytes for the guest; what exceeds serial_room() is dropped. */
 void serial_in(struct serial *s, const uint8_t *bytes, size_t len);
 size_t serial_room(const struct serial *s);
-/* Saves and loads; a load does not move the interrupt line, whose level the controllers keep. */
+/* Saves and loads; a load does not move the interrupt line, whose level the controllers
+ * keep. A load that fails leaves the port as it was; so it is with all devices here. */
 void serial_visit(struct serial *s, struct state_io *io);
 
 #endif

@@ -93,7 +93,7 @@ int startinfo_write(const struct boot_machine *m, const struct boot_files *f, st
     struct boot_range map[BOOT_MEMMAP_MAX];
     unsigned n = boot_memmap(m->mem, map);
     uint8_t s[MEMMAP_AT - BOOT_START_INFO + BOOT_MEMMAP_MAX * MEMMAP_BYTES] = {0};
-    uint8_t *mod = s + MODULES_AT - BOOT_START_INFO;
+    uint8_t *mod = s + (MODULES_AT - BOOT_START_INFO);
 
     le_put(s, START_MAGIC, 4);
     le_put(s + 4, 1, 4);                      /* version */
@@ -106,7 +106,7 @@ int startinfo_write(const struct boot_machine *m, const struct boot_files *f, st
     le_put(mod, f->initrd, 8);
     le_put(mod + 8, f->initrd_len, 8);
     for (unsigned i = 0; i < n; i++) {
-        uint8_t *p = s + MEMMAP_AT - BOOT_START_INFO + i * MEMMAP_BYTES;
+        uint8_t *p = s + (MEMMAP_AT - BOOT_START_INFO) + i * MEMMAP_BYTES;
 
         le_put(p, map[i].base, 8);
         le_put(p + 8, map[i].size, 8);
