@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "cpu/interp/interp.h"
+#include "cpu/soft/event.h"
 
 enum { DR6_BS = 1u << 14 };
 
@@ -76,38 +77,37 @@ static int begin(struct kvm_cpu *v, struct err *e)
     return soft_set(m->bare, &s, e);
 }
 
-static void queue_exc(struct cpu_state *s, const struct soft_exc *x)
+/* By the interpreter too: a KVM that does not know the instruction may have delivered its fault no
+ * better. False: a triple fault. */
+static bool deliver(struct vcpu *bare)
 {
-    s->exc_pending = true;
-    s->exc_vector = x->vector;
-    s->exc_has_error = x->has_error;
-    s->exc_error = x->has_error ? x->error : 0;
-    if (x->vector == VEC_PF)
-        s->cr2 = x->cr2;
-    if (x->vector == VEC_DB)
-        s->dr[6] |= x->dr6;
+    bare->in_delivery = true;
+    int rc = event_deliver_exc(bare);
+    bare->in_delivery = false;
+    soft_insn_done(bare);
+    return rc != SOFT_SHUTDOWN;
 }
 
-/* The instruction is done, or faulted: the kernel gets what changed, and delivers what there is to
- * deliver. */
-static int finish(struct kvm_cpu *v, int rc, struct err *e)
+/* The instruction is done, or faulted: the kernel gets what changed. */
+static int finish(struct kvm_cpu *v, struct cpu_exit *x, int rc, struct err *e)
 {
-    struct kvmemu *m = v->emu;
+    struct vcpu *bare = v->emu->bare;
+    const struct cpu_state *was = &v->emu->was;
     struct cpu_state s;
-    int r = soft_get(m->bare, &s, e);
 
-    if (r < 0)
-        return r;
-    if (rc == SOFT_FAULT) {
-        queue_exc(&s, &m->bare->exc);
-    } else {
-        bool tf = m->bare->tf_after ? s.rflags & FL_TF : m->was.rflags & FL_TF;
+    if (rc != SOFT_FAULT) {
+        bool tf = bare->tf_after ? bare->s.rflags & FL_TF : was->rflags & FL_TF;
 
-        if (tf && !s.ss_shadow)
-            queue_exc(&s, &(struct soft_exc){.vector = VEC_DB, .dr6 = DR6_BS});
+        if (tf && !bare->s.ss_shadow)
+            rc = soft_exc_db_trap(bare, DR6_BS);
+    }
+    if (rc == SOFT_FAULT && !deliver(bare)) {
+        x->kind = CPU_EXIT_SHUTDOWN;
+        return 1;
     }
     v->stats.fallbacks++;
-    return kvmstate_put(v, &s, &m->was, e);
+    int r = soft_get(bare, &s, e);
+    return r < 0 ? r : kvmstate_put(v, &s, was, e);
 }
 
 static int stop(struct kvm_cpu *v, struct cpu_exit *x, int rc)
@@ -141,7 +141,7 @@ int kvmemu_one(struct kvm_cpu *v, struct cpu_exit *x, struct err *e)
         case SOFT_OK:
         case SOFT_BREAK:
         case SOFT_FAULT:
-            return finish(v, rc, e);
+            return finish(v, x, rc, e);
         case SOFT_EXIT:
             if (x->kind == CPU_EXIT_MMIO && kvmapic_claims(&bare->s, x->u.mmio.gpa)) {
                 r = kvmapic_access(v, x, e);
