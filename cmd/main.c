@@ -14,6 +14,7 @@
 
 static const struct verb verbs[] = {
     {"boot", "--kernel FILE [flags]", "boot any kernel", cmd_boot},
+    {"check", "[flags]", "tell what this host can do", cmd_check},
     {"images", "[flags]", "list images", cmd_images},
     {"import", "[flags] FILE [NAME]", "bring an image in from a file or a folder", cmd_import},
     {"prune", "", "remove what no name refers to", cmd_prune},

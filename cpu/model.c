@@ -87,7 +87,10 @@ static void add_features(struct cpu_model *m, const uint32_t h1[4], const uint32
     }
     add(m, 1, -1, SIGNATURE, 8u << 8 | m->cpus << 16, ecx | own_1_ecx,
         own_1_edx | (m->cpus > 1 ? BIT(28) : 0));
-    add(m, 7, 0, 0, ebx7 | own_7_ebx, own_7_ecx, (h7[EDX] & host_7_edx) | own_7_edx);
+    add(m, 7, 0, 2, ebx7 | own_7_ebx, own_7_ecx, (h7[EDX] & host_7_edx) | own_7_edx);
+    add(m, 7, 1, 0, 0, 0, 0);
+    add(m, 7, 2, 0, 0, 0,
+        BIT(4)); /* BHI_CTRL: one bit of SPEC_CTRL instead of a loop each SYSCALL */
     add(m, 0x80000001, -1, 0, 0, hx[ECX] & host_ext_ecx, own_ext_edx);
 }
 

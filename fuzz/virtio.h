@@ -2,7 +2,7 @@
  * RAM.
  *
  * Input: u8 count (bit 7: negotiate and set up the queues first), count * {u8 kind, u8 arg, u32
- * value}, RAM. Queue n's rings lie at n * 0x1000. */
+ * value}, RAM. Queue n's rings lie at n * 0x400. */
 #ifndef FUZZ_VIRTIO_H
 #define FUZZ_VIRTIO_H
 
@@ -46,9 +46,9 @@ static inline void fz_handshake(struct fz *z)
     for (unsigned i = 0; i < n; i++) {
         fz_set(z, 0x30, i);
         fz_set(z, 0x38, FZ_SIZE);
-        fz_set(z, 0x80, i * 0x1000);
-        fz_set(z, 0x90, i * 0x1000 + 0x400);
-        fz_set(z, 0xa0, i * 0x1000 + 0x800);
+        fz_set(z, 0x80, i * 0x400);
+        fz_set(z, 0x90, i * 0x400 + 0x100);
+        fz_set(z, 0xa0, i * 0x400 + 0x200);
         fz_set(z, 0x44, 1);
     }
     fz_set(z, 0x70, 15);

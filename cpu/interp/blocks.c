@@ -14,11 +14,8 @@ enum {
     NATIVE_ROOM = 4096, /* bytes of stub memory below which we start afresh */
 };
 
-/* The block before it is put into the arena: full size. */
-struct draft {
-    struct block head;
-    struct insn insn[BLOCK_INSNS_MAX + 1];
-};
+/* A block is made where it will lie, at the end of what the arena holds: at most this long. */
+#define BLOCK_SIZE_MAX (sizeof(struct block) + (BLOCK_INSNS_MAX + 1) * sizeof(struct insn))
 
 int blocks_new(struct blocks **ret, struct vcpu *v, struct err *e)
 {
@@ -112,8 +109,8 @@ static uint32_t generation(const struct blocks *c, uint32_t page)
 }
 
 /* An instruction of which the page holds only `have` bytes: the rest lies in the next. Fills
- * d->insn[0]. */
-static int decode_straddling(struct blocks *c, struct vcpu *v, struct draft *d,
+ * b->insn[0]. */
+static int decode_straddling(struct blocks *c, struct vcpu *v, struct block *b,
                              const struct source *src, const uint8_t *bytes, unsigned have)
 {
     uint8_t all[DECODE_BYTES_MAX];
@@ -130,55 +127,55 @@ static int decode_straddling(struct blocks *c, struct vcpu *v, struct draft *d,
     memcpy(all, bytes, have);
     memset(all + have, 0xff, sizeof(all) - have); /* outside RAM the bus reads as ones */
     if (hva2) {
-        d->head.page2 = (uint32_t)mem_page(v->vm->c.mem, page2);
-        d->head.gen2 = generation(c, d->head.page2);
+        b->page2 = (uint32_t)mem_page(v->vm->c.mem, page2);
+        b->gen2 = generation(c, b->page2);
         mmu_mark_code(v, page2 & ~(gpa_t)(MEM_PAGE - 1), (unsigned)sizeof(all) - have);
         memcpy(all + have, (const uint8_t *)((uintptr_t)hva2 & ~(uintptr_t)(MEM_PAGE - 1)),
                sizeof(all) - have);
     } else {
-        d->head.page2 = BLOCK_NO_PAGE - 1; /* never equals a page: decoded anew each time */
+        b->page2 = BLOCK_NO_PAGE - 1; /* never equals a page: decoded anew each time */
     }
-    int len = decode_insn(&c->decode, v, all, sizeof(all), 0, &d->insn[0]);
+    int len = decode_insn(&c->decode, v, all, sizeof(all), 0, &b->insn[0]);
     if (len < 0)
         return len;
-    d->head.n = 1;
-    d->head.bytes = (uint16_t)len;
+    b->n = 1;
+    b->bytes = (uint16_t)len;
     return SOFT_OK;
 }
 
-/* Fills the draft from a copy of the bytes. 0, an enum soft_stop, or -ENOSPC. */
-static int decode_run(struct blocks *c, struct vcpu *v, struct draft *d, const struct source *src,
+/* Fills the block from a copy of the bytes. 0, an enum soft_stop, or -ENOSPC. */
+static int decode_run(struct blocks *c, struct vcpu *v, struct block *b, const struct source *src,
                       const uint8_t *bytes, unsigned have)
 {
     unsigned max = src->mode & BLOCK_SINGLE ? 1 : BLOCK_INSNS_MAX, pos = 0;
 
-    d->head.page2 = BLOCK_NO_PAGE;
-    for (d->head.n = 0; d->head.n < max; d->head.n++) {
-        struct insn *i = &d->insn[d->head.n];
+    b->page2 = BLOCK_NO_PAGE;
+    for (b->n = 0; b->n < max; b->n++) {
+        struct insn *i = &b->insn[b->n];
         int len = pos < have ? decode_insn(&c->decode, v, bytes + pos, have - pos, pos, i) : 0;
 
         if (len < 0)
             return len;
         if (len == 0 || pos + (unsigned)len > src->limit) {
-            if (d->head.n) /* the block ends before it */
+            if (b->n) /* the block ends before it */
                 break;
             if (len == 0 && have < src->limit)
-                return decode_straddling(c, v, d, src, bytes, have);
+                return decode_straddling(c, v, b, src, bytes, have);
             return soft_exc_err(v, VEC_GP, 0); /* beyond the limit of CS */
         }
         pos += (unsigned)len;
         if (i->flags & I_ENDS) {
-            d->head.n++;
+            b->n++;
             break;
         }
     }
-    d->head.bytes = (uint16_t)pos;
+    b->bytes = (uint16_t)pos;
     return SOFT_OK;
 }
 
 /* Decode until the bytes are known to be those in memory when the page was marked as code: other
  * vCPUs may write them meanwhile, unseen until it is marked. */
-static int decode_block(struct blocks *c, struct vcpu *v, struct draft *d, const struct source *src)
+static int decode_block(struct blocks *c, struct vcpu *v, struct block *b, const struct source *src)
 {
     unsigned room = MEM_PAGE - (src->gpa & (MEM_PAGE - 1));
     unsigned have = src->mode & BLOCK_SINGLE ? DECODE_BYTES_MAX : BLOCK_COPY;
@@ -190,59 +187,65 @@ static int decode_block(struct blocks *c, struct vcpu *v, struct draft *d, const
     if (have > src->limit)
         have = src->limit;
     for (unsigned tries = 0;; tries++) {
-        d->head.gen = generation(c, d->head.page);
+        b->gen = generation(c, b->page);
         memcpy(bytes, src->hva, have);
-        rc = decode_run(c, v, d, src, bytes, have);
+        rc = decode_run(c, v, b, src, bytes, have);
         if (rc)
             return rc;
-        unsigned in_page = d->head.bytes < have ? d->head.bytes : have;
+        unsigned in_page = b->bytes < have ? b->bytes : have;
         mmu_mark_code(v, src->gpa, in_page);
         if (tries >= BLOCK_RETRIES ||
-            (!memcmp(bytes, src->hva, in_page) && generation(c, d->head.page) == d->head.gen))
+            (!memcmp(bytes, src->hva, in_page) && generation(c, b->page) == b->gen))
             return SOFT_OK;
     }
 }
 
-static struct block *keep(struct blocks *c, struct vcpu *v, struct draft *d)
+/* The block is whole: give it its place in the table. */
+static void keep(struct blocks *c, struct vcpu *v, struct block *b)
 {
-    unsigned n = d->head.n;
-    struct block *b;
+    unsigned n = b->n;
 
-    if (!(d->insn[n - 1].flags & I_ENDS))
-        decode_fall_through(&d->insn[n++], d->head.bytes);
-    size_t size = sizeof(*b) + n * sizeof(struct insn);
-    size = (size + 15) & ~(size_t)15;
-    b = (struct block *)(c->arena + c->used);
-    memcpy(b, &d->head, sizeof(*b));
-    memcpy(b->insn, d->insn, n * sizeof(struct insn));
+    if (!(b->insn[n - 1].flags & I_ENDS))
+        decode_fall_through(&b->insn[n++], b->bytes);
     v->stats.blocks++;
     if (v->bare) /* another engine writes to memory unseen: nothing may be remembered */
-        return b;
-    c->used += size;
+        return;
+    c->used += (sizeof(*b) + n * sizeof(struct insn) + 15) & ~(size_t)15;
     struct block **at = bucket(c, b->gpa, b->mode);
     b->next = *at;
     *at = b;
+}
+
+static struct block *new_block(struct blocks *c, struct vcpu *v, const struct source *src)
+{
+    struct block *b = (struct block *)(c->arena + c->used);
+
+    memset(b, 0, sizeof(*b));
+    b->gpa = src->gpa;
+    b->mode = src->mode;
+    b->page = (uint32_t)mem_page(v->vm->c.mem, src->gpa);
     return b;
 }
 
 static struct block *build(struct blocks *c, struct vcpu *v, const struct source *src, int *stop)
 {
-    struct draft d;
+    struct block *b;
 
-    if (c->used + sizeof(d) > BLOCKS_BYTES || native_room(c->decode.native) < NATIVE_ROOM)
+    if (c->used + BLOCK_SIZE_MAX > BLOCKS_BYTES || native_room(c->decode.native) < NATIVE_ROOM)
         flush(c, v);
-    memset(&d.head, 0, sizeof(d.head));
-    d.head.gpa = src->gpa;
-    d.head.mode = src->mode;
-    d.head.page = (uint32_t)mem_page(v->vm->c.mem, src->gpa);
-    *stop = decode_block(c, v, &d, src);
+    b = new_block(c, v, src);
+    *stop = decode_block(c, v, b, src);
     if (*stop == -ENOSPC) {
         flush(c, v);
-        *stop = decode_block(c, v, &d, src);
+        b = new_block(c, v, src);
+        *stop = decode_block(c, v, b, src);
     }
     if (*stop < 0)
         BUG("no room for the code of one block in an empty cache");
-    return *stop ? NULL : keep(c, v, &d);
+    if (*stop)
+        return NULL;
+    keep(c, v, b);
+    return b;
 }
 
 /* --- finding ---------------------------------------------------------------------------- */

@@ -82,7 +82,7 @@
                                                                             \
         if (unlikely(rc))                                                   \
             return rc;                                                      \
-        guest_u##bits *p = operand_fast_wr(v, lin, bits / 8);               \
+        mmu_u##bits *p = operand_fast_wr(v, lin, bits / 8);                 \
         if (likely(p)) {                                                    \
             COMPUTE_MEM(op, sfx, cf, "", p, s, f);                          \
         } else {                                                            \
@@ -107,7 +107,7 @@
                                                                             \
         if (unlikely(rc))                                                   \
             return rc;                                                      \
-        guest_u##bits *p = l.p;                                             \
+        mmu_u##bits *p = l.p;                                               \
         COMPUTE_MEM(op, sfx, cf, "lock ", p, s, f);                         \
         rc = operand_unlock(v, i, &l);                                      \
         if (unlikely(rc))                                                   \

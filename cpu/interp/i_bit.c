@@ -72,9 +72,9 @@ static int bit_m(struct vcpu *v, const struct insn *i)
 
 static bool locked_bit(void *p, unsigned size, unsigned op, uint64_t bit)
 {
-    guest_u16 *p16 = p;
-    guest_u32 *p32 = p;
-    guest_u64 *p64 = p;
+    mmu_u16 *p16 = p;
+    mmu_u32 *p32 = p;
+    mmu_u64 *p64 = p;
     bool c;
 
 #define LOCKED(name, sfx, at, type)                    \

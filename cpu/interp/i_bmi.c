@@ -15,134 +15,84 @@ static int source(struct vcpu *v, const struct insn *i, unsigned n, unsigned siz
     return SOFT_OK;
 }
 
-#define FLAGS_CLEAR(v) ((v)->s.rflags &= ~(uint64_t)FL_ARITH)
+/* Run on the host with the guest's flags loaded: d = op(a, b). What an instruction takes of the
+ * three differs. */
+typedef uint16_t (*host_op)(uint64_t *d, uint64_t a, uint64_t b, uint16_t f);
 
-static void flags_zs(struct vcpu *v, uint64_t val, unsigned size, bool carry)
-{
-    FLAGS_CLEAR(v);
-    v->s.rflags |=
-        (val ? 0 : FL_ZF) | (val >> (size * 8 - 1) & 1 ? FL_SF : 0) | (carry ? FL_CF : 0);
-}
-
-/* Run on the host, so that undefined flags are its own. A zero source leaves the destination. */
-#define SCAN(op, bits, sfx)                                                  \
-    static uint16_t op##bits(uint64_t *d, uint64_t s)                        \
-    {                                                                        \
-        uint##bits##_t dst = (uint##bits##_t) * d;                           \
-        uint16_t f;                                                          \
-                                                                             \
-        __asm__("xorl %%eax, %%eax\n\t" #op sfx " %[src], %[dst]" HOST_FLAGS \
-                : [dst] "+&r"(dst), "=&a"(f)                                 \
-                : [src] "r"((uint##bits##_t)s)                               \
-                : "cc");                                                     \
-        *d = dst;                                                            \
-        return f;                                                            \
+#define HOST_OP(name, insn, bits)                                                 \
+    static uint16_t name##bits(uint64_t *dst, uint64_t a, uint64_t b, uint16_t f) \
+    {                                                                             \
+        uint##bits##_t d = (uint##bits##_t) * dst;                                \
+                                                                                  \
+        __asm__(GUEST_FLAGS insn HOST_FLAGS                                       \
+                : [d] "+&r"(d), "+&a"(f)                                          \
+                : [a] "r"((uint##bits##_t)a), [b] "r"((uint##bits##_t)b)          \
+                : "cc");                                                          \
+        *dst = d;                                                                 \
+        return f;                                                                 \
     }
-#define SCAN_SIZES(op) SCAN(op, 16, "w") SCAN(op, 32, "l") SCAN(op, 64, "q")
-SCAN_SIZES(bsf)
-SCAN_SIZES(bsr)
+#define HOST_OP_16(name, insn) \
+    HOST_OP(name, insn, 16) HOST_OP(name, insn, 32) HOST_OP(name, insn, 64)
+#define HOST_OP_32(name, insn) HOST_OP(name, insn, 32) HOST_OP(name, insn, 64)
+HOST_OP_16(bsf, "bsf %[a], %[d]")
+HOST_OP_16(bsr, "bsr %[a], %[d]")
+HOST_OP_16(popcnt, "popcnt %[a], %[d]")
+HOST_OP_16(lzcnt, "lzcnt %[a], %[d]")
+HOST_OP_16(tzcnt, "tzcnt %[a], %[d]")
+HOST_OP_32(blsi, "blsi %[a], %[d]")
+HOST_OP_32(blsmsk, "blsmsk %[a], %[d]")
+HOST_OP_32(blsr, "blsr %[a], %[d]")
+HOST_OP_32(andn, "andn %[b], %[a], %[d]")
+HOST_OP_32(bextr, "bextr %[b], %[a], %[d]")
+HOST_OP_32(bzhi, "bzhi %[b], %[a], %[d]")
 
-static int bit_scan(struct vcpu *v, const struct insn *i)
+/* x: index of the row. Only what CPUID offers gets here, so the host has it. */
+enum {
+    OP_BSF,
+    OP_BSR,
+    OP_POPCNT,
+    OP_LZCNT,
+    OP_TZCNT,
+    OP_BLSI,
+    OP_BLSMSK,
+    OP_BLSR,
+    OP_ANDN,
+    OP_BEXTR,
+    OP_BZHI
+};
+static const host_op host_ops[][3] = {
+    [OP_BSF] = {bsf16, bsf32, bsf64},
+    [OP_BSR] = {bsr16, bsr32, bsr64},
+    [OP_POPCNT] = {popcnt16, popcnt32, popcnt64},
+    [OP_LZCNT] = {lzcnt16, lzcnt32, lzcnt64},
+    [OP_TZCNT] = {tzcnt16, tzcnt32, tzcnt64},
+    [OP_BLSI] = {NULL, blsi32, blsi64},
+    [OP_BLSMSK] = {NULL, blsmsk32, blsmsk64},
+    [OP_BLSR] = {NULL, blsr32, blsr64},
+    [OP_ANDN] = {NULL, andn32, andn64},
+    [OP_BEXTR] = {NULL, bextr32, bextr64},
+    [OP_BZHI] = {NULL, bzhi32, bzhi64},
+};
+
+static int count_bits(struct vcpu *v, const struct insn *i)
 {
-    static uint16_t (*const op[2][3])(uint64_t *, uint64_t) = {{bsf16, bsf32, bsf64},
-                                                               {bsr16, bsr32, bsr64}};
-    uint64_t src, dst = operand_reg(v, i->ra, i->opsize);
-    uint16_t f;
-    int rc = source(v, i, 1, i->opsize, &src);
+    uint64_t src, d = operand_reg(v, i->ra, i->opsize), b = 0;
+    bool middle = i->x == OP_ANDN; /* r/m is the last operand, not the second */
+    int rc = source(v, i, middle ? 2 : 1, i->opsize, &src);
 
     if (rc)
         return rc;
-    f = op[i->op == ZYDIS_MNEMONIC_BSR][__builtin_ctz(i->opsize) - 1](&dst, src);
-    /* With a zero source the whole register is left alone, upper half included. */
-    if (src)
-        operand_reg_put(v, i->ra, i->opsize, dst);
-    operand_flags(v, f);
-    return SOFT_OK;
-}
-
-static int count(struct vcpu *v, const struct insn *i)
-{
-    unsigned bits = i->opsize * 8u;
-    uint64_t src, n;
-    int rc = source(v, i, 1, i->opsize, &src);
-
-    if (rc)
-        return rc;
-    switch (i->op) {
-    case ZYDIS_MNEMONIC_POPCNT:
-        n = (uint64_t)__builtin_popcountll(src);
-        flags_zs(v, src, i->opsize, false);
-        v->s.rflags &= ~(uint64_t)FL_SF;
-        break;
-    case ZYDIS_MNEMONIC_LZCNT:
-        n = src ? (uint64_t)__builtin_clzll(src) - (64 - bits) : bits;
-        flags_zs(v, n, i->opsize, !src);
-        break;
-    default: /* TZCNT */
-        n = src ? (uint64_t)__builtin_ctzll(src) : bits;
-        flags_zs(v, n, i->opsize, !src);
+    if (middle) {
+        b = src;
+        src = operand_reg(v, i->rb, i->opsize);
+    } else if (i->x >= OP_BEXTR) {
+        b = operand_reg(v, i->rc, i->opsize);
     }
-    operand_reg_put(v, i->ra, i->opsize, n);
-    return SOFT_OK;
-}
-
-/* BLSI BLSMSK BLSR: destination a, source r/m b. */
-static int lowest_bit(struct vcpu *v, const struct insn *i)
-{
-    uint64_t src, val;
-    int rc = source(v, i, 1, i->opsize, &src);
-
-    if (rc)
-        return rc;
-    if (i->op == ZYDIS_MNEMONIC_BLSI)
-        val = src & -src;
-    else if (i->op == ZYDIS_MNEMONIC_BLSMSK)
-        val = src ^ (src - 1);
-    else
-        val = src & (src - 1);
-    val &= operand_mask(i->opsize);
-    flags_zs(v, val, i->opsize, i->op == ZYDIS_MNEMONIC_BLSI ? src != 0 : src == 0);
-    operand_reg_put(v, i->ra, i->opsize, val);
-    return SOFT_OK;
-}
-
-/* ANDN a = ~b & r/m. */
-static int andn(struct vcpu *v, const struct insn *i)
-{
-    uint64_t src, val;
-    int rc = source(v, i, 2, i->opsize, &src);
-
-    if (rc)
-        return rc;
-    val = ~operand_reg(v, i->rb, i->opsize) & src;
-    flags_zs(v, val, i->opsize, false);
-    operand_reg_put(v, i->ra, i->opsize, val);
-    return SOFT_OK;
-}
-
-/* BEXTR, BZHI a, r/m, control: the control register is c with memory in the middle, c with
- * registers, too. */
-static int extract(struct vcpu *v, const struct insn *i)
-{
-    unsigned bits = i->opsize * 8u;
-    uint64_t src, val = 0, control = operand_reg(v, i->rc, i->opsize);
-    unsigned start = control & 0xff, len = (control >> 8) & 0xff;
-    int rc = source(v, i, 1, i->opsize, &src);
-
-    if (rc)
-        return rc;
-    if (i->op == ZYDIS_MNEMONIC_BZHI) {
-        val = start < bits ? src & ((1ull << start) - 1) : src;
-        flags_zs(v, val, i->opsize, start >= bits);
-    } else {
-        if (start < bits)
-            val = src >> start;
-        if (len < 64)
-            val &= (1ull << len) - 1;
-        flags_zs(v, val, i->opsize, false);
-        v->s.rflags &= ~(uint64_t)FL_SF;
-    }
-    operand_reg_put(v, i->ra, i->opsize, val);
+    operand_flags(v,
+                  host_ops[i->x][__builtin_ctz(i->opsize) - 1](&d, src, b, operand_flags_image(v)));
+    /* BSF and BSR of zero leave the whole register alone, its upper half included. */
+    if (src || i->x > OP_BSR)
+        operand_reg_put(v, i->ra, i->opsize, d);
     return SOFT_OK;
 }
 
@@ -219,9 +169,16 @@ static int random_number(struct vcpu *v, const struct insn *i)
     bool ok = getrandom(&val, sizeof(val), GRND_NONBLOCK) == sizeof(val);
 
     operand_reg_put(v, i->ra, i->opsize, ok ? val : 0);
-    FLAGS_CLEAR(v);
+    v->s.rflags &= ~(uint64_t)FL_ARITH;
     operand_flag_put(v, FL_CF, ok);
     return SOFT_OK;
+}
+
+static int pick_count(struct pick *p, unsigned op)
+{
+    p->i->x = (uint16_t)op;
+    p->i->fn = count_bits;
+    return 1;
 }
 
 int bmi_pick(struct pick *p)
@@ -231,26 +188,27 @@ int bmi_pick(struct pick *p)
     i->opsize = (uint8_t)(p->op[0].size / 8);
     switch (p->z->mnemonic) {
     case ZYDIS_MNEMONIC_BSF:
+        return pick_count(p, OP_BSF);
     case ZYDIS_MNEMONIC_BSR:
-        i->fn = bit_scan;
-        break;
+        return pick_count(p, OP_BSR);
     case ZYDIS_MNEMONIC_POPCNT:
+        return pick_count(p, OP_POPCNT);
     case ZYDIS_MNEMONIC_LZCNT:
+        return pick_count(p, OP_LZCNT);
     case ZYDIS_MNEMONIC_TZCNT:
-        i->fn = count;
-        break;
+        return pick_count(p, OP_TZCNT);
     case ZYDIS_MNEMONIC_BLSI:
+        return pick_count(p, OP_BLSI);
     case ZYDIS_MNEMONIC_BLSMSK:
+        return pick_count(p, OP_BLSMSK);
     case ZYDIS_MNEMONIC_BLSR:
-        i->fn = lowest_bit;
-        break;
+        return pick_count(p, OP_BLSR);
     case ZYDIS_MNEMONIC_ANDN:
-        i->fn = andn;
-        break;
+        return pick_count(p, OP_ANDN);
     case ZYDIS_MNEMONIC_BEXTR:
+        return pick_count(p, OP_BEXTR);
     case ZYDIS_MNEMONIC_BZHI:
-        i->fn = extract;
-        break;
+        return pick_count(p, OP_BZHI);
     case ZYDIS_MNEMONIC_PDEP:
     case ZYDIS_MNEMONIC_PEXT:
         i->fn = parallel;

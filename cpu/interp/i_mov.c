@@ -158,7 +158,8 @@ int mov_pick(struct pick *p)
 {
     struct insn *i = p->i;
 
-    i->opsize = (uint8_t)(p->op[0].size / 8);
+    if (p->z->operand_count_visible)
+        i->opsize = (uint8_t)(p->op[0].size / 8);
     switch (p->z->mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
     case ZYDIS_MNEMONIC_MOVNTI:

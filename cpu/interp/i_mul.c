@@ -12,136 +12,114 @@ static int source(struct vcpu *v, const struct insn *i, uint64_t *out)
     return SOFT_OK;
 }
 
-/* RDX:RAX = RAX * src, run on the host for its flags; `a` enters as RAX and leaves as the low half.
- */
-#define WIDE(op, bits, sfx)                                                \
-    static uint16_t op##bits(uint64_t *a, uint64_t *d, uint64_t src)       \
-    {                                                                      \
-        uint##bits##_t lo = (uint##bits##_t) * a, hi;                      \
-        bool o, c;                                                         \
-        uint16_t f;                                                        \
-                                                                           \
-        __asm__(#op sfx " %[src]"                                          \
-                : "+a"(lo), "=d"(hi), "=@cco"(o), "=@ccc"(c)               \
-                : [src] "r"((uint##bits##_t)src));                         \
-        __asm__("test %1, %1" HOST_FLAGS : "=&a"(f) : "r"(lo) : "cc");     \
-        *a = lo;                                                           \
-        *d = hi;                                                           \
-        return (uint16_t)((f & ~(FL_CF << 8)) | (c ? FL_CF << 8 : 0) | o); \
+/* MUL or DIV of RDX:RAX on the host, with its flags. RAX is taken, so the flags image comes and
+ * goes through another register. */
+#define WIDE(op, bits, sfx)                                                                \
+    static uint16_t op##bits(uint64_t *a, uint64_t *d, uint64_t src, uint16_t f)           \
+    {                                                                                      \
+        uint64_t image = f, lo = *a, hi = *d;                                              \
+                                                                                           \
+        __asm__("xchgq %%rax, %[image]\n\t" GUEST_FLAGS "movq %[image], %%rax\n\t" #op sfx \
+                " %[src]\n\tmovq %%rax, %[image]" HOST_FLAGS                               \
+                : "+a"(lo), "+d"(hi), [image] "+&r"(image)                                 \
+                : [src] "r"((uint##bits##_t)src)                                           \
+                : "cc");                                                                   \
+        *a = image;                                                                        \
+        *d = hi;                                                                           \
+        return (uint16_t)lo;                                                               \
     }
+WIDE(mul, 8, "b")
 WIDE(mul, 16, "w")
 WIDE(mul, 32, "l")
 WIDE(mul, 64, "q")
+WIDE(imul, 8, "b")
 WIDE(imul, 16, "w")
 WIDE(imul, 32, "l")
 WIDE(imul, 64, "q")
+WIDE(div, 8, "b")
+WIDE(div, 16, "w")
+WIDE(div, 32, "l")
+WIDE(div, 64, "q")
+WIDE(idiv, 8, "b")
+WIDE(idiv, 16, "w")
+WIDE(idiv, 32, "l")
+WIDE(idiv, 64, "q")
 
-static uint16_t wide8(uint64_t *a, uint64_t src, bool sign)
+/* x: row. */
+enum { OP_MUL, OP_IMUL, OP_DIV, OP_IDIV };
+static uint16_t (*const wide[][4])(uint64_t *, uint64_t *, uint64_t, uint16_t) = {
+    [OP_MUL] = {mul8, mul16, mul32, mul64},
+    [OP_IMUL] = {imul8, imul16, imul32, imul64},
+    [OP_DIV] = {div8, div16, div32, div64},
+    [OP_IDIV] = {idiv8, idiv16, idiv32, idiv64},
+};
+
+/* Would the quotient not fit? Then, as with a zero divisor, #DE. */
+static bool divide_error(const struct vcpu *v, const struct insn *i, uint64_t src)
 {
-    int full = sign ? (int8_t)*a * (int8_t)src : (uint8_t)*a * (uint8_t)src;
-    bool over = sign ? full != (int8_t)full : full > UINT8_MAX;
-    uint16_t f;
+    unsigned n = i->opsize;
+    uint64_t lo = operand_reg(v, RAX * 8, n);
+    uint64_t hi = n == 1 ? (v->s.gpr[RAX] >> 8) & 0xff : operand_reg(v, RDX * 8, n);
 
-    __asm__("testb %1, %1" HOST_FLAGS : "=&a"(f) : "r"((uint8_t)full) : "cc");
-    *a = (uint16_t)full;
-    return (uint16_t)((f & ~(FL_CF << 8)) | (over ? FL_CF << 8 | 1 : 0));
+    if (!src || i->x == OP_DIV)
+        return hi >= src;
+    __int128 num = (__int128)operand_sext(hi, n) * ((__int128)1 << (8 * n)) + lo;
+    int64_t den = operand_sext(src, n);
+    /* The one quotient that does not fit even here is -2^127 / -1. */
+    if (den == -1 && num == (__int128)((unsigned __int128)1 << 127))
+        return true;
+    if (n < 8 && den != -1) { /* quick, and INT64_MIN / -1 is not among them */
+        int64_t quot = (int64_t)num / den;
+
+        return quot != operand_sext((uint64_t)quot, n);
+    }
+    __int128 quot = num / den;
+    return quot != operand_sext((uint64_t)quot, n);
 }
 
-static int mul_wide(struct vcpu *v, const struct insn *i)
+static int wide_any(struct vcpu *v, const struct insn *i)
 {
-    static uint16_t (*const op[2][3])(uint64_t *, uint64_t *,
-                                      uint64_t) = {{mul16, mul32, mul64}, {imul16, imul32, imul64}};
-    bool sign = i->op == ZYDIS_MNEMONIC_IMUL;
-    uint64_t src, a = v->s.gpr[RAX], d = 0;
-    uint16_t f;
+    uint64_t src, a = v->s.gpr[RAX], d = v->s.gpr[RDX];
     int rc = source(v, i, &src);
 
     if (rc)
         return rc;
-    if (i->opsize == 1) {
-        f = wide8(&a, src, sign);
-        REG_PUT16(v, RAX * 8, a);
-    } else {
-        f = op[sign][__builtin_ctz(i->opsize) - 1](&a, &d, src);
-        operand_reg_put(v, RAX * 8, i->opsize, a);
-        operand_reg_put(v, RDX * 8, i->opsize, d);
-    }
-    operand_flags(v, f);
+    if (i->x >= OP_DIV && divide_error(v, i, src))
+        return soft_exc(v, VEC_DE);
+    operand_flags(v, wide[i->x][__builtin_ctz(i->opsize)](&a, &d, src, operand_flags_image(v)));
+    v->s.gpr[RAX] = a;
+    v->s.gpr[RDX] = d;
     return SOFT_OK;
 }
 
 /* IMUL with two or three operands: destination a, sources in y's terms: 0 = a * r/m, 1 = r/m * imm.
  */
-#define TRUNCATED(bits, sfx)                                      \
-    static int imul_r##bits(struct vcpu *v, const struct insn *i) \
-    {                                                             \
-        uint##bits##_t d, s;                                      \
-        uint16_t f;                                               \
-                                                                  \
-        if (i->flags & I_MEM) {                                   \
-            int rc = operand_ld##bits(v, i, &s);                  \
-                                                                  \
-            if (unlikely(rc))                                     \
-                return rc;                                        \
-        } else {                                                  \
-            s = REG(bits, v, i->rb);                              \
-        }                                                         \
-        d = i->y ? (uint##bits##_t)i->imm : REG(bits, v, i->ra);  \
-        __asm__("imul" sfx " %[src], %[dst]" HOST_FLAGS           \
-                : [dst] "+r"(d), "=&a"(f)                         \
-                : [src] "r"(s)                                    \
-                : "cc");                                          \
-        REG_PUT##bits(v, i->ra, d);                               \
-        operand_flags(v, f);                                      \
-        return SOFT_OK;                                           \
+#define TRUNCATED(bits, sfx)                                        \
+    static int imul_r##bits(struct vcpu *v, const struct insn *i)   \
+    {                                                               \
+        uint##bits##_t d, s;                                        \
+        uint16_t f = operand_flags_image(v);                        \
+                                                                    \
+        if (i->flags & I_MEM) {                                     \
+            int rc = operand_ld##bits(v, i, &s);                    \
+                                                                    \
+            if (unlikely(rc))                                       \
+                return rc;                                          \
+        } else {                                                    \
+            s = REG(bits, v, i->rb);                                \
+        }                                                           \
+        d = i->y ? (uint##bits##_t)i->imm : REG(bits, v, i->ra);    \
+        __asm__(GUEST_FLAGS "imul" sfx " %[src], %[dst]" HOST_FLAGS \
+                : [dst] "+r"(d), "+&a"(f)                           \
+                : [src] "r"(s)                                      \
+                : "cc");                                            \
+        REG_PUT##bits(v, i->ra, d);                                 \
+        operand_flags(v, f);                                        \
+        return SOFT_OK;                                             \
     }
 TRUNCATED(16, "w")
 TRUNCATED(32, "l")
 TRUNCATED(64, "q")
-
-/* A quotient that does not fit is #DE like a zero divisor. Flags are undefined; processors leave
- * them. */
-static int div_any(struct vcpu *v, const struct insn *i)
-{
-    unsigned n = i->opsize, bits = n * 8;
-    uint64_t src, q, r;
-    int rc = source(v, i, &src);
-
-    if (rc)
-        return rc;
-    uint64_t lo = operand_reg(v, RAX * 8, n);
-    uint64_t hi = n == 1 ? REG(8, v, RAX * 8 + 1) : operand_reg(v, RDX * 8, n);
-    if (i->op == ZYDIS_MNEMONIC_DIV) {
-        if (!src || hi >= src)
-            return soft_exc(v, VEC_DE);
-        if (n == 8) {
-            __asm__("divq %[src]" : "=a"(q), "=d"(r) : [src] "r"(src), "a"(lo), "d"(hi) : "cc");
-        } else {
-            uint64_t num = hi << bits | lo;
-
-            q = num / src;
-            r = num % src;
-        }
-    } else {
-        __int128 num = (__int128)operand_sext(hi, n) * ((__int128)1 << bits) + lo;
-        int64_t den = operand_sext(src, n);
-        __int128 quot;
-
-        if (!den)
-            return soft_exc(v, VEC_DE);
-        /* The one quotient that does not fit even here is -2^127 / -1. */
-        if (den == -1 && num == (__int128)((unsigned __int128)1 << 127))
-            return soft_exc(v, VEC_DE);
-        quot = num / den;
-        if (quot != (__int128)operand_sext((uint64_t)quot, n))
-            return soft_exc(v, VEC_DE);
-        q = (uint64_t)quot;
-        r = (uint64_t)(num % den);
-    }
-    operand_reg_put(v, RAX * 8, n, q);
-    operand_reg_put(v, n == 1 ? RAX * 8 + 1 : RDX * 8, n, r);
-    return SOFT_OK;
-}
 
 static int mulx(struct vcpu *v, const struct insn *i)
 {
@@ -225,6 +203,13 @@ static int aad(struct vcpu *v, const struct insn *i)
     return SOFT_OK;
 }
 
+static int pick_wide(struct pick *p, unsigned op)
+{
+    p->i->x = (uint16_t)op;
+    p->i->fn = wide_any;
+    return 1;
+}
+
 static int pick_imul(struct pick *p)
 {
     static const insn_fn op[4] = {NULL, imul_r16, imul_r32, imul_r64};
@@ -234,7 +219,9 @@ static int pick_imul(struct pick *p)
         p->i->y = 1;
         n--;
     }
-    p->i->fn = n == 1 ? mul_wide : op[__builtin_ctz(p->i->opsize)];
+    if (n == 1)
+        return pick_wide(p, OP_IMUL);
+    p->i->fn = op[__builtin_ctz(p->i->opsize)];
     return p->i->fn != NULL;
 }
 
@@ -248,12 +235,11 @@ int mul_pick(struct pick *p)
     case ZYDIS_MNEMONIC_IMUL:
         return pick_imul(p);
     case ZYDIS_MNEMONIC_MUL:
-        i->fn = mul_wide;
-        return 1;
+        return pick_wide(p, OP_MUL);
     case ZYDIS_MNEMONIC_DIV:
+        return pick_wide(p, OP_DIV);
     case ZYDIS_MNEMONIC_IDIV:
-        i->fn = div_any;
-        return 1;
+        return pick_wide(p, OP_IDIV);
     case ZYDIS_MNEMONIC_MULX:
         i->fn = mulx;
         return 1;

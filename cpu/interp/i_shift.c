@@ -5,20 +5,11 @@
 #include "cpu/interp/operand.h"
 #include "cpu/interp/pick.h"
 
-/* Load the guest's arithmetic flags into the host's: OF by an addition that overflows, the rest by
- * SAHF. AX holds OF in AL and the low byte of RFLAGS in AH. */
-#define GUEST_FLAGS "addb $0x7f, %%al\n\tsahf\n\t"
-
-static inline uint16_t flags_image(const struct vcpu *v)
-{
-    return (uint16_t)((v->s.rflags & 0xff) << 8 | ((v->s.rflags >> 11) & 1));
-}
-
 #define SHIFT(op, bits, sfx)                                                            \
     static void op##bits(struct vcpu *v, uint64_t *val, uint8_t count, uint16_t *flags) \
     {                                                                                   \
         uint##bits##_t d = (uint##bits##_t) * val;                                      \
-        uint16_t f = flags_image(v);                                                    \
+        uint16_t f = operand_flags_image(v);                                            \
                                                                                         \
         __asm__(GUEST_FLAGS #op sfx " %%cl, %[dst]" HOST_FLAGS                          \
                 : [dst] "+r"(d), "+&a"(f)                                               \
@@ -108,7 +99,7 @@ SHIFT_CONST(sar, 64, "q")
                          uint16_t *flags)                                             \
     {                                                                                 \
         uint##bits##_t d = (uint##bits##_t) * val, s = (uint##bits##_t)from;          \
-        uint16_t f = flags_image(v);                                                  \
+        uint16_t f = operand_flags_image(v);                                          \
                                                                                       \
         __asm__(GUEST_FLAGS #op sfx " %%cl, %[src], %[dst]" HOST_FLAGS                \
                 : [dst] "+r"(d), "+&a"(f)                                             \

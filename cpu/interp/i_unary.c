@@ -47,7 +47,7 @@
                                                                        \
         if (unlikely(rc))                                              \
             return rc;                                                 \
-        guest_u##bits *p = l.p;                                        \
+        mmu_u##bits *p = l.p;                                          \
         __asm__ volatile(GUEST_CF "lock " #op sfx " %[dst]" HOST_FLAGS \
                          : [dst] "+m"(*p), "=&a"(f)                    \
                          : [fl] "r"(v->s.rflags)                       \

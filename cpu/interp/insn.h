@@ -61,17 +61,11 @@ _Static_assert(offsetof(struct vcpu, s) == 0 && offsetof(struct cpu_state, gpr) 
                    offsetof(struct vcpu, zero) < UINT16_MAX,
                "ra, base_at and relatives are offsets in struct vcpu");
 
-/* Wrap an instruction pointer as the code segment's size demands. */
+/* Outside 64-bit mode an instruction pointer has 32 bits. Running off the end of a 16-bit segment
+ * does not wrap: the next fetch is beyond the limit. */
 static inline uint64_t insn_wrap_ip(const struct vcpu *v, uint64_t ip)
 {
-    switch (v->mode & MODE_CS) {
-    case MODE_CS64:
-        return ip;
-    case MODE_CS32:
-        return (uint32_t)ip;
-    default:
-        return (uint16_t)ip;
-    }
+    return (v->mode & MODE_CS) == MODE_CS64 ? ip : (uint32_t)ip;
 }
 
 static inline uint64_t insn_rip(const struct vcpu *v, const struct insn *i)

@@ -79,6 +79,16 @@ static inline int64_t operand_sext(uint64_t val, unsigned size)
 /* Starts one that reads the guest's CF, given as operand [fl]. */
 #define GUEST_CF "btl $0, %k[fl]\n\t"
 
+/* Starts one that may leave flags alone, or undefined: loads all the guest's, so that they are kept
+ * or become what this CPU makes of them. AX enters as operand_flags_image(); OF is made by an
+ * addition that overflows, the rest by SAHF. */
+#define GUEST_FLAGS "addb $0x7f, %%al\n\tsahf\n\t"
+
+static inline uint16_t operand_flags_image(const struct vcpu *v)
+{
+    return (uint16_t)((v->s.rflags & 0xff) << 8 | ((v->s.rflags >> 11) & 1));
+}
+
 static inline void operand_flags(struct vcpu *v, uint16_t ahal)
 {
     v->s.rflags = (v->s.rflags & ~(uint64_t)FL_ARITH) | ((ahal >> 8) & (FL_ARITH & 0xff)) |
@@ -172,17 +182,11 @@ static inline void *operand_fast_wr(const struct vcpu *v, gva_t lin, unsigned le
     return likely(t->wr == lin - off && off <= MEM_PAGE - len) ? (void *)(lin + t->addend) : NULL;
 }
 
-/* Guest memory as an object: unaligned, changed by other vCPUs at any time. */
-typedef volatile uint8_t guest_u8;
-typedef volatile __attribute__((aligned(1), may_alias)) uint16_t guest_u16;
-typedef volatile __attribute__((aligned(1), may_alias)) uint32_t guest_u32;
-typedef volatile __attribute__((aligned(1), may_alias)) uint64_t guest_u64;
-
 #define OPERAND_ACCESS(bits)                                                                      \
     static inline int operand_ld##bits##_at(struct vcpu *v, const struct insn *i, gva_t lin,      \
                                             uint##bits##_t *out)                                  \
     {                                                                                             \
-        const guest_u##bits *p = operand_fast_rd(v, lin, bits / 8);                               \
+        const mmu_u##bits *p = operand_fast_rd(v, lin, bits / 8);                                 \
                                                                                                   \
         if (unlikely(!p))                                                                         \
             return operand_ld_slow(v, i, lin, out, bits / 8, MMU_READ);                           \
@@ -192,7 +196,7 @@ typedef volatile __attribute__((aligned(1), may_alias)) uint64_t guest_u64;
     static inline int operand_st##bits##_at(struct vcpu *v, const struct insn *i, gva_t lin,      \
                                             uint##bits##_t val)                                   \
     {                                                                                             \
-        guest_u##bits *p = operand_fast_wr(v, lin, bits / 8);                                     \
+        mmu_u##bits *p = operand_fast_wr(v, lin, bits / 8);                                       \
                                                                                                   \
         if (unlikely(!p))                                                                         \
             return operand_st_slow(v, i, lin, &val, bits / 8);                                    \
@@ -285,7 +289,7 @@ int operand_st_stack_slow(struct vcpu *v, gva_t lin, const void *src, unsigned l
 static inline int operand_push64(struct vcpu *v, uint64_t val)
 {
     gva_t lin = v->s.gpr[RSP] - 8;
-    guest_u64 *p = operand_fast_wr(v, lin, 8);
+    mmu_u64 *p = operand_fast_wr(v, lin, 8);
 
     if (likely(p)) {
         *p = val;
@@ -302,7 +306,7 @@ static inline int operand_push64(struct vcpu *v, uint64_t val)
 static inline int operand_peek64(struct vcpu *v, uint64_t *out)
 {
     gva_t lin = v->s.gpr[RSP];
-    const guest_u64 *p = operand_fast_rd(v, lin, 8);
+    const mmu_u64 *p = operand_fast_rd(v, lin, 8);
 
     if (unlikely(!p))
         return operand_ld_stack_slow(v, lin, out, 8);

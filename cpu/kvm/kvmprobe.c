@@ -131,7 +131,7 @@ struct tiny {
     int run_bytes;
 };
 
-enum { TINY_GPA = 0x1000, LOOP_SHORT = 500, LOOP_LONG = 60000, SLOW_PS = 200000 };
+enum { TINY_GPA = 0x1000, LOOP_SHORT = 250, LOOP_LONG = 60000, SLOW_PS = 400000 };
 
 static void cleanup_tiny(struct tiny *t)
 {

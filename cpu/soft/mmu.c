@@ -361,17 +361,17 @@ static void copy_in(void *dst, const uint8_t *hva, unsigned len)
         *(uint8_t *)dst = *(const volatile uint8_t *)hva;
         break;
     case 2: {
-        uint16_t x = *(const volatile uint16_t __attribute__((aligned(1), may_alias)) *)hva;
+        uint16_t x = *(const mmu_u16 *)hva;
         memcpy(dst, &x, 2);
         break;
     }
     case 4: {
-        uint32_t x = *(const volatile uint32_t __attribute__((aligned(1), may_alias)) *)hva;
+        uint32_t x = *(const mmu_u32 *)hva;
         memcpy(dst, &x, 4);
         break;
     }
     case 8: {
-        uint64_t x = *(const volatile uint64_t __attribute__((aligned(1), may_alias)) *)hva;
+        uint64_t x = *(const mmu_u64 *)hva;
         memcpy(dst, &x, 8);
         break;
     }
@@ -390,13 +390,13 @@ static void copy_out(uint8_t *hva, const void *src, unsigned len)
         *(volatile uint8_t *)hva = (uint8_t)x;
         break;
     case 2:
-        *(volatile uint16_t __attribute__((aligned(1), may_alias)) *)hva = (uint16_t)x;
+        *(mmu_u16 *)hva = (uint16_t)x;
         break;
     case 4:
-        *(volatile uint32_t __attribute__((aligned(1), may_alias)) *)hva = (uint32_t)x;
+        *(mmu_u32 *)hva = (uint32_t)x;
         break;
     case 8:
-        *(volatile uint64_t __attribute__((aligned(1), may_alias)) *)hva = x;
+        *(mmu_u64 *)hva = x;
         break;
     default:
         memcpy(hva, src, len);

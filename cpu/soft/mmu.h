@@ -71,31 +71,35 @@ static inline const struct tlb_entry *mmu_slot(const struct vcpu *v, gva_t gva)
     return &v->cur_tlb[(gva >> MEM_PAGE_SHIFT) & (TLB_SIZE - 1)];
 }
 
+/* Guest memory as an object: unaligned, changed by other vCPUs at any time. */
+typedef volatile uint8_t mmu_u8;
+typedef volatile uint16_t __attribute__((aligned(1), may_alias)) mmu_u16;
+typedef volatile uint32_t __attribute__((aligned(1), may_alias)) mmu_u32;
+typedef volatile uint64_t __attribute__((aligned(1), may_alias)) mmu_u64;
+
 /* Explicit accesses at the current privilege, 1, 2, 4, 8 bytes. `gva` is linear. */
-#define MMU_FAST(bits)                                                                             \
-    static inline int mmu_ld##bits(struct vcpu *v, gva_t gva, uint##bits##_t *out)                 \
-    {                                                                                              \
-        const struct tlb_entry *t = mmu_slot(v, gva);                                              \
-        if (__builtin_expect(t->rd == (gva & ~(gva_t)(MEM_PAGE - 1)) &&                            \
-                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,                    \
-                             1)) {                                                                 \
-            *out = *(const volatile __attribute__((aligned(1), may_alias))                         \
-                     uint##bits##_t *)(gva + t->addend);                                           \
-            return SOFT_OK;                                                                        \
-        }                                                                                          \
-        return mmu_read_slow(v, gva, out, bits / 8, MMU_READ);                                     \
-    }                                                                                              \
-    static inline int mmu_st##bits(struct vcpu *v, gva_t gva, uint##bits##_t val)                  \
-    {                                                                                              \
-        const struct tlb_entry *t = mmu_slot(v, gva);                                              \
-        if (__builtin_expect(t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)) &&                            \
-                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,                    \
-                             1)) {                                                                 \
-            *(volatile __attribute__((aligned(1), may_alias)) uint##bits##_t *)(gva + t->addend) = \
-                val;                                                                               \
-            return SOFT_OK;                                                                        \
-        }                                                                                          \
-        return mmu_write_slow(v, gva, &val, bits / 8, MMU_WRITE);                                  \
+#define MMU_FAST(bits)                                                             \
+    static inline int mmu_ld##bits(struct vcpu *v, gva_t gva, uint##bits##_t *out) \
+    {                                                                              \
+        const struct tlb_entry *t = mmu_slot(v, gva);                              \
+        if (__builtin_expect(t->rd == (gva & ~(gva_t)(MEM_PAGE - 1)) &&            \
+                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,    \
+                             1)) {                                                 \
+            *out = *(const mmu_u##bits *)(gva + t->addend);                        \
+            return SOFT_OK;                                                        \
+        }                                                                          \
+        return mmu_read_slow(v, gva, out, bits / 8, MMU_READ);                     \
+    }                                                                              \
+    static inline int mmu_st##bits(struct vcpu *v, gva_t gva, uint##bits##_t val)  \
+    {                                                                              \
+        const struct tlb_entry *t = mmu_slot(v, gva);                              \
+        if (__builtin_expect(t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)) &&            \
+                                 (gva & (MEM_PAGE - 1)) <= MEM_PAGE - bits / 8,    \
+                             1)) {                                                 \
+            *(mmu_u##bits *)(gva + t->addend) = val;                               \
+            return SOFT_OK;                                                        \
+        }                                                                          \
+        return mmu_write_slow(v, gva, &val, bits / 8, MMU_WRITE);                  \
     }
 MMU_FAST(8)
 MMU_FAST(16)

@@ -59,10 +59,10 @@ enum { MTRR_VARIABLE = 8 };
 
 /* ARCH_CAPABILITIES: no fault below speaks of us, so a guest needs no costly defence. RDCL_NO,
  * IBRS_ALL, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO,
- * PBRSB_NO. */
+ * BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO. */
 static const uint64_t arch_capabilities = 1u << 0 | 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 |
                                           1u << 6 | 1u << 8 | 1u << 13 | 1u << 14 | 1u << 15 |
-                                          1u << 24;
+                                          1u << 20 | 1u << 24 | 1u << 26 | 1u << 27 | 1ull << 62;
 
 /* MSRs that are a field of the state, or a constant. */
 enum row_kind { FIELD, CANONICAL, CONSTANT, IGNORED };
@@ -93,8 +93,8 @@ struct row {
 
 static const struct row rows[] = {
     C(MSR_PLATFORM_ID, 0),
-    C(MSR_FEATURE_CONTROL, 1), /* locked, nothing on */
-    F(MSR_SPEC_CTRL, spec_ctrl, 7),
+    C(MSR_FEATURE_CONTROL, 1),          /* locked, nothing on */
+    F(MSR_SPEC_CTRL, spec_ctrl, 0x407), /* IBRS, STIBP, SSBD, BHI_DIS_S: no effect */
     I(MSR_PRED_CMD, 0),
     I(MSR_BIOS_UPDT, 0),
     I(MSR_BIOS_SIGN, 0x100000000ull), /* microcode revision 1 in the upper half */

@@ -470,10 +470,12 @@ void vmmio_visit(struct vmmio *t, struct state_io *io)
     state_begin(io, 32, t->c.ops->name);
     t->c.ops->visit(t->c.dev, io);
     state_end(io);
-    if (io->failed)
-        t->port.live = false;
-    if (!state_loading(io))
+    if (io->saving)
         return;
+    if (io->failed) {
+        reset(t); /* half a state is none */
+        return;
+    }
     update_irq(t);
     if (t->port.live && t->c.notify)
         kick_all(t); /* notifications on their way were not saved */

@@ -28,6 +28,7 @@ void vmmio_write(void *t, uint64_t off, unsigned len, uint64_t val);
 /* The I/O loop saw a notification for `queue`. */
 void vmmio_kick(struct vmmio *t, unsigned queue);
 void vmmio_drain(struct vmmio *t);
+/* A load that fails leaves the device as after a reset. */
 void vmmio_visit(struct vmmio *t, struct state_io *io);
 const struct virtio_ops *vmmio_ops(const struct vmmio *t);
 

@@ -1,7 +1,7 @@
 /* Every exception that software can cause, with its vector, error code and saved RIP. */
 #include "lib/guest.h"
 
-GUEST(1);
+GUEST_EXACT(1);
 
 static uint64_t *const gdt = (uint64_t *)GDT_BASE;
 

@@ -2,7 +2,7 @@
  */
 #include "lib/guest.h"
 
-GUEST(1);
+GUEST_EXACT(1);
 
 static volatile unsigned order[16], n_order;
 static volatile uint64_t at_rip;

@@ -2,7 +2,7 @@
  * INVLPG. */
 #include "lib/guest.h"
 
-GUEST(1);
+GUEST_EXACT(1);
 
 enum { CR4_PGE = 1 << 7, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21, CR0_WP = 1 << 16 };
 

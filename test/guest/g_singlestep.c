@@ -2,7 +2,7 @@
  * code. */
 #include "lib/guest.h"
 
-GUEST(1);
+GUEST_EXACT(1);
 
 static volatile uint64_t seen[64];
 static volatile unsigned n_seen;

@@ -42,7 +42,7 @@ struct guest_header {
     uint32_t magic, cpus,
         bits; /* bits: 16 = real mode, 64 = long mode, flat, identity-mapped 4 GiB */
     uint32_t entry;
-    uint32_t engines; /* bit 0: interp and bt, bit 1: kvm; 0 = all. A guest's comment says why. */
+    uint32_t exact; /* 1: needs a CPU that follows the SDM in ring 0: not a KVM that emulates it */
 };
 
 struct machine {
@@ -498,9 +498,8 @@ static int on_engine(const char *path, const struct cpu_engine *eng)
         printf("%s: not a guest\n", path);
         exit(1);
     }
-    unsigned kind = strcmp(eng->name, "kvm") ? 1 : 2;
-    if (m->header.engines && !(m->header.engines & kind)) {
-        printf("%s: skipped: the guest is not for this engine (its source says why)\n", eng->name);
+    if (m->header.exact && !strcmp(eng->name, "kvm") && !hw) {
+        printf("kvm: skipped: this host's KVM emulates ring 0 and does not follow the SDM there\n");
         r = SKIP;
         goto out;
     }
