@@ -121,7 +121,7 @@ struct cpu_engine {
     void (*stats)(struct vcpu *v, struct cpu_stats *out);
 };
 
-extern const struct cpu_engine cpu_kvm, cpu_interp;
+extern const struct cpu_engine cpu_kvm, cpu_bt, cpu_interp;
 
 /* By name; "auto" measures (kvm if hardware, else the fastest software engine).
  * Errors: -EINVAL unknown name, or probe's. */

@@ -150,6 +150,14 @@ int interp_one(struct vcpu *v)
     return rc;
 }
 
+int interp_block(struct vcpu *v)
+{
+    int rc = SOFT_OK;
+    struct block *b = blocks_find(v->engine, v, NULL, false, &rc);
+
+    return b ? run_block(v->engine, v, b) : rc;
+}
+
 int interp_bare_new(const struct cpu_vm_conf *c, struct vcpu **ret, struct err *e)
 {
     struct soft_vm *vm;

@@ -13,6 +13,10 @@
  * delivered), SOFT_EXIT (v->exit), SOFT_STUCK, SOFT_BREAK (done; look at requests/mode). */
 int interp_one(struct vcpu *v);
 
+/* Execute one block (straight-line code at v->s.rip), requests unseen. SOFT_OK: done, rip moved. Else as
+ * soft_engine_ops.exec. */
+int interp_block(struct vcpu *v);
+
 /* A vCPU of its own for one-off execution by an engine that is not a software one: no LAPIC. Load
  * state with soft_set(), step with interp_one(), deliver faults with event_deliver_exc(). */
 int interp_bare_new(const struct cpu_vm_conf *c, struct vcpu **ret, struct err *e) MUST_CHECK;

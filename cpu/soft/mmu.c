@@ -592,6 +592,8 @@ static void drop_write(struct vcpu *v, gpa_t page)
             }
         }
     }
+    if (v->vm->ops->drop_write)
+        v->vm->ops->drop_write(v);
 }
 
 void mmu_mark_code(struct vcpu *v, gpa_t gpa, unsigned len)
@@ -689,4 +691,6 @@ void mmu_flush_write(struct vcpu *v)
             t->flags &= ~(uint32_t)TLBE_WOK;
         }
     }
+    if (v->vm->ops->drop_write)
+        v->vm->ops->drop_write(v);
 }

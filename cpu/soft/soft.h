@@ -177,6 +177,8 @@ struct soft_engine_ops {
      * the world stopped). code_gen was bumped already. */
     void (*code_written)(struct soft_vm *vm, int64_t page);
     void (*flush)(struct vcpu *v); /* forget everything derived from linear addresses */
+    /* Forget fast-path write rights (a page became code, the dirty log started). May be NULL. */
+    void (*drop_write)(struct vcpu *v);
 };
 
 struct soft_vm {

@@ -1,0 +1,354 @@
+/* The engine: its loop, and what translated code calls. */
+#include "cpu/bt/bt.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "cpu/bt/bt_engine.h"
+#include "cpu/interp/interp.h"
+#include "cpu/soft/lapic.h"
+#include "cpu/soft/mmu.h"
+
+enum { CACHE_DEFAULT = 32 << 20, CACHE_MIN = 1 << 20, HWCAP2_FSGSBASE_BIT = 1 << 1 };
+
+static struct bt_vm *vm_of(const struct vcpu *v)
+{
+    return v->vm->engine;
+}
+
+static struct bt_cpu *cpu_of(const struct vcpu *v)
+{
+    return vm_of(v)->cpu[v->index];
+}
+
+/* --- flags: EFLAGS' arithmetic six against bt_cpu.flags ------------------- */
+
+static uint64_t flags_pack(uint64_t rflags)
+{
+    return (rflags & FL_OF ? 1 : 0) | (rflags & 0xd5) << 8 | 2 << 8;
+}
+
+static uint64_t flags_unpack(uint64_t rflags, uint64_t f)
+{
+    return (rflags & ~(uint64_t)FL_ARITH) | (f & 1 ? FL_OF : 0) | (f >> 8 & 0xd5);
+}
+
+/* --- called by code -------------------------------------------------------- */
+
+static uint64_t run_one(struct bt_cpu *c, uint32_t site)
+{
+    struct vcpu *v = c->v;
+    struct bt_vm *b = c->bv;
+    uint32_t mode = v->mode;
+    uint64_t kills = __atomic_load_n(&b->kills, __ATOMIC_RELAXED);
+
+    v->s.rip = c->page_lin + (site & SITE_OFF);
+    v->s.rflags = flags_unpack(v->s.rflags, c->flags);
+    c->stub_calls++;
+    c->stop = interp_one(v);
+    if (c->stop != SOFT_OK || (site & SITE_ENDS) || v->mode != mode ||
+        kills != __atomic_load_n(&b->kills, __ATOMIC_RELAXED)) {
+        c->called_out = true;
+        return BT_LEAVE;
+    }
+    c->flags = flags_pack(v->s.rflags);
+    return BT_DONE;
+}
+
+uint64_t bt_on_miss(struct bt_cpu *c, uint64_t lin, uint32_t site)
+{
+    unsigned set = site >> SITE_SET_SHIFT & 3;
+    const struct btlb_entry *t = &c->tlb[set][lin >> MEM_PAGE_SHIFT & (BTLB_SIZE - 1)];
+
+    /* The page is there: the access crosses its end or is not aligned. */
+    if ((site & SITE_WRITE ? t->wtag : t->rtag) == (lin & ~(uint64_t)(MEM_PAGE - 1)))
+        return run_one(c, site);
+    if (btmem_fill(c, set, lin, site & SITE_WRITE))
+        return BT_RETRY;
+    return run_one(c, site);
+}
+
+uint64_t bt_on_interp(struct bt_cpu *c, uint64_t lin, uint32_t site)
+{
+    return run_one(c, site);
+}
+
+/* --- the loop --------------------------------------------------------------- */
+
+static void set_gs(const void *base)
+{
+    if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT)
+        __asm__ volatile("wrgsbase %0" : : "r"(base));
+    else
+        syscall(SYS_arch_prctl, ARCH_SET_GS, base);
+}
+
+/* Index of v->mode among the modes that have blocks; a new one when all are taken flushes. */
+static uint32_t mode_index(struct bt_vm *b, struct vcpu *v)
+{
+    for (unsigned i = 0; i < b->n_modes; i++) {
+        if (b->modes[i] == v->mode)
+            return i;
+    }
+    if (b->n_modes == MODES_MAX) {
+        soft_world_stop(v);
+        btcache_flush(b);
+        for (unsigned i = 0; i < b->vm->n; i++)
+            bt_forget(b->cpu[i]);
+        b->n_modes = 0;
+        soft_world_start(v);
+    }
+    pthread_mutex_lock(&b->lock);
+    b->modes[b->n_modes] = v->mode;
+    uint32_t m = b->n_modes++;
+    pthread_mutex_unlock(&b->lock);
+    return m;
+}
+
+static void flush_cache(struct bt_vm *b, struct vcpu *v)
+{
+    soft_world_stop(v);
+    btcache_flush(b);
+    for (unsigned i = 0; i < CPUS_MAX; i++) {
+        if (b->cpu[i])
+            bt_forget(b->cpu[i]);
+    }
+    soft_world_start(v);
+}
+
+/* The block at s.rip, translated now if need be. NULL: *stop says what else; SOFT_OK: interpret one
+ * instruction. */
+static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
+{
+    struct vcpu *v = c->v;
+    struct bt_vm *b = c->bv;
+    const uint8_t *page;
+    gpa_t gpa;
+
+    *stop = mmu_fetch_page(v, v->s.rip, &gpa, &page);
+    if (*stop != SOFT_OK || !page)
+        return NULL;
+    gpa |= v->s.rip & (MEM_PAGE - 1);
+    c->lookups++;
+    pthread_mutex_lock(&b->lock);
+    struct block *k = btcache_find(b, gpa, mode);
+    pthread_mutex_unlock(&b->lock);
+    for (int tries = 0; !k && tries < 3; tries++) {
+        bool alone = false;
+
+        k = xlat_block(c, gpa, page, mode, &alone);
+        if (alone)
+            return NULL;
+        if (!k && xlat_full(b))
+            flush_cache(b, v);
+    }
+    return k;
+}
+
+static void remember(struct bt_cpu *c, uint32_t mode, uint64_t rip, const struct block *k)
+{
+    struct jc_entry *j = &c->jc[mode][rip & (JC_SIZE - 1)];
+
+    j->entry = k->entry_m;
+    j->rip = rip ^ c->epoch_xor;
+}
+
+/* From s.rip through blocks until code leaves. Returns what the call-out that left said, or
+ * SOFT_OK. */
+static int run_blocks(struct bt_cpu *c, struct block *k)
+{
+    struct vcpu *v = c->v;
+
+    c->page_lin = v->s.rip & ~(uint64_t)(MEM_PAGE - 1);
+    c->flags = flags_pack(v->s.rflags);
+    c->exit_link = NULL;
+    c->called_out = false;
+    ((bt_enter_fn *)(uintptr_t)c->bv->stub_enter)(k->entry_m);
+    if (c->called_out)
+        return c->stop;
+    v->s.rip = c->exit_rip;
+    v->s.rflags = flags_unpack(v->s.rflags, c->flags);
+    return SOFT_OK;
+}
+
+/* Unmasked SSE or x87 exceptions trap on the host: such code is interpreted. */
+static bool fp_traps(const struct vcpu *v)
+{
+    uint16_t fcw;
+    uint32_t mxcsr;
+
+    memcpy(&fcw, v->s.xsave, 2);
+    memcpy(&mxcsr, v->s.xsave + 24, 4);
+    return (fcw & 0x3f) != 0x3f || (mxcsr & 0x1f80) != 0x1f80;
+}
+
+static int exec(struct vcpu *v)
+{
+    struct bt_cpu *c = cpu_of(v);
+    struct bt_vm *b = c->bv;
+    int stop = SOFT_OK;
+
+    if (v->stop_after)
+        return interp_ops.exec(v);
+    set_gs(c);
+    while (!atomic_load_explicit(&v->requests, memory_order_relaxed)) {
+        struct link *from = NULL;
+
+        if ((v->mode & (MODE_CS | MODE_LMA)) != (MODE_CS64 | MODE_LMA) || fp_traps(v)) {
+            stop = interp_block(v);
+            if (stop != SOFT_OK)
+                return stop;
+            continue;
+        }
+        uint32_t mode = mode_index(b, v);
+        do {
+            struct block *k = block_at(c, mode, &stop);
+
+            if (!k) {
+                if (stop == SOFT_OK)
+                    stop = interp_one(v);
+                from = NULL;
+                break;
+            }
+            if (from) {
+                pthread_mutex_lock(&b->lock);
+                btcache_link(b, from, k);
+                pthread_mutex_unlock(&b->lock);
+            }
+            remember(c, mode, v->s.rip, k);
+            stop = run_blocks(c, k);
+            from = c->called_out ? NULL : c->exit_link;
+        } while (stop == SOFT_OK && !c->called_out &&
+                 !atomic_load_explicit(&v->requests, memory_order_relaxed));
+        if (stop != SOFT_OK)
+            return stop;
+    }
+    return SOFT_BREAK;
+}
+
+void bt_stats(struct vcpu *v, struct cpu_stats *out)
+{
+    const struct bt_cpu *c = cpu_of(v);
+
+    *out = v->stats;
+    out->insns = v->insns + c->insns;
+    out->blocks = v->index ? 0 : c->bv->translated;
+    out->fallbacks = c->stub_calls;
+}
+
+/* --- object -------------------------------------------------------------- */
+
+void bt_forget(struct bt_cpu *c)
+{
+    c->epoch_xor += 1ull << 48;
+    if (!c->epoch_xor)
+        memset(c->jc, 0xff, sizeof(c->jc));
+    btmem_flush(c);
+}
+
+static int vcpu_init(struct vcpu *v, struct err *e)
+{
+    struct bt_vm *b = vm_of(v);
+    int r = interp_ops.vcpu_init(v, e);
+
+    if (r < 0)
+        return r;
+    struct bt_cpu *c = calloc(1, sizeof(*c));
+    if (!c) {
+        interp_ops.vcpu_done(v);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    c->v = v;
+    c->bv = b;
+    c->self = c;
+    c->requests = &v->requests;
+    c->host_mxcsr = _mm_getcsr();
+    memset(c->jc, 0xff, sizeof(c->jc));
+    for (unsigned s = 0; s < TLB_SETS; s++) {
+        for (unsigned i = 0; i < BTLB_SIZE; i++)
+            c->tlb[s][i].rtag = c->tlb[s][i].wtag = TLB_INVALID;
+    }
+    c->xlat = xlat_new();
+    if (!c->xlat) {
+        free(c);
+        interp_ops.vcpu_done(v);
+        return err_set(e, -ENOMEM, "out of memory");
+    }
+    b->cpu[v->index] = c;
+    return 0;
+}
+
+static void vcpu_done(struct vcpu *v)
+{
+    struct bt_vm *b = vm_of(v);
+
+    if (b->cpu[v->index]) {
+        xlat_free(b->cpu[v->index]->xlat);
+        free(b->cpu[v->index]);
+    }
+    b->cpu[v->index] = NULL;
+    interp_ops.vcpu_done(v);
+}
+
+static void code_written(struct soft_vm *vm, int64_t page)
+{
+    struct bt_vm *b = vm->engine;
+
+    pthread_mutex_lock(&b->lock);
+    btcache_kill_page(b, page);
+    pthread_mutex_unlock(&b->lock);
+    interp_ops.code_written(vm, page);
+}
+
+static void flush(struct vcpu *v)
+{
+    if (vm_of(v) && cpu_of(v))
+        bt_forget(cpu_of(v));
+    interp_ops.flush(v);
+}
+
+static void drop_write(struct vcpu *v)
+{
+    if (vm_of(v) && cpu_of(v))
+        btmem_flush(cpu_of(v));
+}
+
+const struct soft_engine_ops bt_ops = {
+    .vcpu_init = vcpu_init,
+    .vcpu_done = vcpu_done,
+    .exec = exec,
+    .code_written = code_written,
+    .flush = flush,
+    .drop_write = drop_write,
+};
+
+int bt_vm_init(struct soft_vm *vm, struct err *e)
+{
+    struct bt_vm *b = calloc(1, sizeof(*b));
+    size_t bytes = vm->c.code_cache_bytes ? vm->c.code_cache_bytes : CACHE_DEFAULT;
+
+    if (!b)
+        return err_set(e, -ENOMEM, "out of memory");
+    b->vm = vm;
+    pthread_mutex_init(&b->lock, NULL);
+    vm->engine = b;
+    return btcache_init(b, bytes < CACHE_MIN ? CACHE_MIN : bytes, e);
+}
+
+void bt_vm_done(struct soft_vm *vm)
+{
+    struct bt_vm *b = vm->engine;
+
+    if (!b)
+        return;
+    btcache_done(b);
+    pthread_mutex_destroy(&b->lock);
+    free(b);
+    vm->engine = NULL;
+}

@@ -1,0 +1,177 @@
+/* cpu/bt/bt.h - the binary translator's own structures. See docs/translator.md.
+ *
+ * Host registers while translated code runs
+ *   rax rcx rdx rbx rbp rsi rdi r8 r12..r15   the guest's registers of the same name
+ *   r9                                        the guest's RSP
+ *   r10, r11                                  scratch; the guest's r9, r10, r11 lie in
+ * bt_cpu.mem_gpr rsp                                       host stack;   gs: base   struct bt_cpu
+ *   EFLAGS                                    the guest's arithmetic flags
+ *
+ * bt.c       engine: exec loop, callbacks from code    btcache.c  code memory, blocks, links,
+ * invalidation xlat.c     one block: decode, liveness, emit         rewrite.c  one instruction with
+ * other registers btmem.c    the inline TLB: look-ups and filling      btstub.c   entry, exit,
+ * call-out stubs */
+#ifndef CPU_BT_BT_H
+#define CPU_BT_BT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "cpu/bt/emit.h"
+#include "cpu/soft/soft.h"
+
+enum {
+    BTLB_BITS = 12,
+    BTLB_SIZE = 1 << BTLB_BITS,
+    BTLB_SHIFT = 5, /* bytes of an entry: 32 */
+    JC_BITS = 12,
+    JC_SIZE = 1 << JC_BITS, /* entries of a jump cache */
+    MODES_MAX = 8,          /* distinct modes that may have blocks at a time */
+    BLOCK_INSNS_MAX = 48,
+    BLOCK_BYTES_MAX = 16384, /* of code one block may need */
+    BLOCK_LINKS = 2,
+};
+
+struct btlb_entry {
+    uint64_t rtag, wtag; /* linear page when allowed, else TLB_INVALID */
+    uint64_t page;       /* host address of the page */
+    uint64_t pad;
+};
+_Static_assert(sizeof(struct btlb_entry) == 1 << BTLB_SHIFT, "the index is made by a shift");
+
+struct jc_entry {
+    uint64_t rip;      /* linear, XOR bt_cpu.epoch_xor */
+    const void *entry; /* of a block; flags in memory */
+};
+
+/* A direct jump that leaves a block within its page. */
+struct link {
+    uint8_t *rel32;       /* in the writable mapping, 4-byte aligned; NULL = none */
+    const void *unlinked; /* executable address of the code that leaves to the dispatcher */
+    struct block *to;     /* linked to; NULL = not */
+    struct link *next_in; /* next in to->incoming */
+    bool flags_in_memory; /* as the code reaches it */
+};
+
+struct block {
+    struct block *hash_next, *page_next;
+    gpa_t gpa;     /* of the first byte */
+    int64_t page;  /* mem_page */
+    uint32_t mode; /* index into bt_vm.modes */
+    bool dead;
+    const void *entry_m, *entry_f; /* flags in memory; in EFLAGS */
+    uint8_t *patch;                /* writable address of entry_m's 8 patchable bytes */
+    const void *cold_exit;         /* where a dead block's entry goes */
+    struct link link[BLOCK_LINKS];
+    struct link *incoming;
+};
+
+/* What generated code reaches by gs:, one a vCPU. */
+struct bt_cpu {
+    struct bt_cpu *self;
+    _Atomic uint32_t *requests; /* &v->requests */
+    struct vcpu *v;
+    uint64_t page_lin;   /* linear address of the page the running block lies in */
+    uint64_t mem_gpr[3]; /* guest r9, r10, r11 */
+    uint64_t flags;      /* al = OF, ah = SF ZF AF PF CF as LAHF has them */
+    uint64_t epoch_xor;  /* jump cache's epoch << 48 */
+    uint64_t tmp[4];
+    uint64_t host_rsp;      /* in the entry stub's frame, to leave from anywhere */
+    uint64_t vec_live;      /* 1: the guest's vector and x87 registers are in the host's */
+    struct link *exit_link; /* link by which code left; NULL = none */
+    uint64_t exit_rip;      /* linear address to go on at */
+    uint64_t insns;         /* guest instructions executed, by whole blocks */
+    uint32_t host_mxcsr, pad;
+    struct jc_entry jc[MODES_MAX][JC_SIZE];
+    struct btlb_entry tlb[TLB_SETS][BTLB_SIZE];
+    /* not reached by generated code */
+    struct bt_vm *bv;
+    uint16_t epoch;
+    uint16_t touched[TLB_SETS][BTLB_SIZE]; /* entries filled since the last flush */
+    unsigned n_touched[TLB_SETS];
+    struct xlat *xlat; /* owned: the translator's scratch */
+    int stop;          /* enum soft_stop of the call-out that left */
+    bool called_out;   /* code was left by a call-out: v->s is whole */
+    uint64_t stub_calls, fills, lookups;
+};
+
+struct code_area { /* one memfd mapped twice; never writable and executable in one mapping */
+    uint8_t *rw;
+    const uint8_t *rx;
+    size_t size;
+    struct emit e; /* the cursor */
+};
+
+enum { BLOCK_HASH_BITS = 16 };
+
+struct bt_vm {
+    struct soft_vm *vm;
+    pthread_mutex_t lock; /* translating, linking, invalidating */
+    struct code_area code;
+    uint8_t *after_stubs;
+    const void *stub_enter, *stub_leave, *stub_miss, *stub_interp, *stub_vecload;
+    uint32_t modes[MODES_MAX];
+    unsigned n_modes;
+    struct block *hash[1 << BLOCK_HASH_BITS];
+    struct block **by_page; /* [ram pages], lazily touched */
+    struct block *blocks;   /* arena */
+    unsigned n_blocks, max_blocks;
+    struct bt_cpu *cpu[CPUS_MAX]; /* owned, by vCPU index */
+    uint64_t kills;               /* counts deaths of blocks: code under execution may be stale */
+    uint64_t translated, flushes, insns_translated;
+};
+
+/* What a call-out is told, in r11d: page offset of the instruction, kind of access. */
+enum {
+    SITE_OFF = 0xfff,
+    SITE_WRITE = 1 << 12,
+    SITE_SET_SHIFT = 13, /* TLB set, 2 bits */
+    SITE_ENDS = 1 << 15, /* the instruction ends its block: leave when it is done */
+};
+
+/* btstub.c */
+void btstub_emit(struct bt_vm *b);
+typedef void bt_enter_fn(const void *entry);
+
+/* btmem.c. The linear address is in T0 (in and clobbered); afterwards T0 is the host address. T1
+ * clobbered, EFLAGS clobbered. `miss` and `retry`: places for the cold part. */
+struct lookup {
+    uint8_t *to_cold[2]; /* forward branches to the cold part */
+    unsigned n_cold;
+    const uint8_t *retry; /* executable address of the look-up */
+    const uint8_t *after; /* executable address behind the instruction */
+    uint32_t site;
+};
+void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, unsigned bytes,
+                  unsigned align);
+void btmem_cold(struct emit *e, const struct bt_vm *b, const struct lookup *l);
+/* Fill from the soft MMU. False: not to be had this way; the instruction must be interpreted. */
+bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write);
+void btmem_flush(struct bt_cpu *c);
+
+/* btcache.c */
+int btcache_init(struct bt_vm *b, size_t bytes, struct err *e) MUST_CHECK;
+void btcache_done(struct bt_vm *b);
+struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode);
+struct block *btcache_new(struct bt_vm *b); /* NULL: full */
+void btcache_insert(struct bt_vm *b, struct block *k);
+void btcache_link(struct bt_vm *b, struct link *l, struct block *to);
+void btcache_kill_page(struct bt_vm *b, int64_t page);
+void btcache_flush(struct bt_vm *b); /* the world is stopped */
+
+/* xlat.c: translate at (gpa, mode), `page` being the page's bytes. NULL: no room (xlat_full), the
+ * code changed meanwhile (try again), or *alone: the instruction there must be interpreted by
+ * itself. Takes the lock. */
+struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint32_t mode,
+                         bool *alone);
+bool xlat_full(const struct bt_vm *b);
+struct xlat *xlat_new(void);
+void xlat_free(struct xlat *x);
+
+/* bt.c, called by stubs. */
+enum { BT_RETRY = 0, BT_DONE = 1, BT_LEAVE = 2 };
+uint64_t bt_on_miss(struct bt_cpu *c, uint64_t lin, uint32_t site);
+uint64_t bt_on_interp(struct bt_cpu *c, uint64_t lin, uint32_t site);
+void bt_forget(struct bt_cpu *c); /* everything derived from linear addresses */
+
+#endif

@@ -1,0 +1,187 @@
+#include "cpu/bt/bt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "mem/mem.h"
+
+enum { BYTES_A_BLOCK = 256 }; /* of code, on average, or less */
+
+static int area_init(struct code_area *a, size_t bytes, struct err *e)
+{
+    int fd = memfd_create("code-cache", MFD_CLOEXEC);
+    void *rw = MAP_FAILED, *rx = MAP_FAILED;
+
+    if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0) {
+        rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    }
+    int saved = errno;
+    if (fd >= 0)
+        close(fd);
+    a->size = bytes;
+    a->rw = rw == MAP_FAILED ? NULL : rw;
+    a->rx = rx == MAP_FAILED ? NULL : rx;
+    if (!a->rw || !a->rx)
+        return err_errno(e, -saved, "map a code cache of %zu MiB", bytes >> 20);
+    a->e = (struct emit){.p = a->rw, .end = a->rw + bytes, .to_rx = a->rx - a->rw};
+    return 0;
+}
+
+static size_t ram_pages(const struct bt_vm *b)
+{
+    return (size_t)(mem_size(b->vm->c.mem) / MEM_PAGE);
+}
+
+static void *lazy(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+int btcache_init(struct bt_vm *b, size_t bytes, struct err *e)
+{
+    int r = area_init(&b->code, bytes, e);
+
+    if (r < 0)
+        return r;
+    b->max_blocks = (unsigned)(bytes / BYTES_A_BLOCK);
+    b->blocks = lazy(b->max_blocks * sizeof(*b->blocks));
+    b->by_page = lazy(ram_pages(b) * sizeof(*b->by_page));
+    if (!b->blocks || !b->by_page)
+        return err_set(e, -ENOMEM, "map the code cache's tables");
+    btstub_emit(b);
+    b->after_stubs = b->code.e.p;
+    return 0;
+}
+
+void btcache_done(struct bt_vm *b)
+{
+    if (b->code.rw)
+        munmap(b->code.rw, b->code.size);
+    if (b->code.rx)
+        munmap((void *)(uintptr_t)b->code.rx, b->code.size);
+    if (b->blocks)
+        munmap(b->blocks, b->max_blocks * sizeof(*b->blocks));
+    if (b->by_page)
+        munmap(b->by_page, ram_pages(b) * sizeof(*b->by_page));
+}
+
+static unsigned hash(gpa_t gpa, uint32_t mode)
+{
+    uint64_t h = (gpa ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull;
+
+    return (unsigned)(h >> (64 - BLOCK_HASH_BITS));
+}
+
+struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode)
+{
+    for (struct block *k = b->hash[hash(gpa, mode)]; k; k = k->hash_next) {
+        if (k->gpa == gpa && k->mode == mode)
+            return k;
+    }
+    return NULL;
+}
+
+struct block *btcache_new(struct bt_vm *b)
+{
+    if (b->n_blocks == b->max_blocks)
+        return NULL;
+    struct block *k = &b->blocks[b->n_blocks++];
+    *k = (struct block){0};
+    return k;
+}
+
+void btcache_insert(struct bt_vm *b, struct block *k)
+{
+    struct block **h = &b->hash[hash(k->gpa, k->mode)];
+
+    k->page = mem_page(b->vm->c.mem, k->gpa);
+    k->hash_next = *h;
+    *h = k;
+    k->page_next = b->by_page[k->page];
+    b->by_page[k->page] = k;
+}
+
+/* Other CPUs may be executing the jump: the store is one aligned write. */
+static void set_rel32(struct bt_vm *b, uint8_t *at, const void *to)
+{
+    const uint8_t *rx = at + b->code.e.to_rx;
+    int32_t rel = (int32_t)((const uint8_t *)to - (rx + 4));
+
+    __atomic_store_n((int32_t *)(void *)at, rel, __ATOMIC_RELEASE);
+}
+
+void btcache_link(struct bt_vm *b, struct link *l, struct block *to)
+{
+    if (!l->rel32 || l->to || to->dead)
+        return;
+    l->to = to;
+    l->next_in = to->incoming;
+    to->incoming = l;
+    set_rel32(b, l->rel32, l->flags_in_memory ? to->entry_m : to->entry_f);
+}
+
+/* The entry becomes a jump to the block's way out: 8 aligned bytes, one write. */
+static void kill(struct bt_vm *b, struct block *k)
+{
+    const uint8_t *rx = k->patch + b->code.e.to_rx;
+    uint32_t rel = (uint32_t)((const uint8_t *)k->cold_exit - (rx + 5));
+    uint64_t jmp = 0xe9 | (uint64_t)rel << 8 | 0x909090ull << 40;
+    struct block **h = &b->hash[hash(k->gpa, k->mode)];
+
+    __atomic_store_n((uint64_t *)(void *)k->patch, jmp, __ATOMIC_RELEASE);
+    k->dead = true;
+    while (*h && *h != k)
+        h = &(*h)->hash_next;
+    if (*h)
+        *h = k->hash_next;
+    for (struct link *l = k->incoming; l; l = l->next_in) {
+        set_rel32(b, l->rel32, l->unlinked);
+        l->to = NULL;
+    }
+    k->incoming = NULL;
+    /* Its own links may still be executed by a CPU inside of it, but not be patched again by the
+     * death of their targets. */
+    for (unsigned i = 0; i < BLOCK_LINKS; i++) {
+        struct link *l = &k->link[i];
+
+        if (!l->to)
+            continue;
+        struct link **in = &l->to->incoming;
+        while (*in && *in != l)
+            in = &(*in)->next_in;
+        if (*in)
+            *in = l->next_in;
+        set_rel32(b, l->rel32, l->unlinked);
+        l->to = NULL;
+    }
+}
+
+void btcache_kill_page(struct bt_vm *b, int64_t page)
+{
+    struct block *k = b->by_page[page];
+
+    if (!k)
+        return;
+    b->kills++;
+    b->by_page[page] = NULL;
+    for (; k; k = k->page_next)
+        kill(b, k);
+}
+
+void btcache_flush(struct bt_vm *b)
+{
+    for (unsigned i = 0; i < b->n_blocks; i++)
+        b->by_page[b->blocks[i].page] = NULL;
+    memset(b->hash, 0, sizeof(b->hash));
+    b->n_blocks = 0;
+    b->code.e.p = b->after_stubs;
+    b->code.e.full = false;
+    b->kills++;
+    b->flushes++;
+}
