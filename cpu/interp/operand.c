@@ -13,21 +13,20 @@ static int check_canonical(struct vcpu *v, unsigned seg, gva_t lin, unsigned len
     return soft_exc_err(v, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
 }
 
-int operand_lin_other(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned len, bool write,
-                      gva_t *lin)
+int operand_lin_other(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned len, bool write)
 {
     if (i->flags & I_LINSEG) {
-        *lin = ea + v->s.seg[i->seg].base;
+        v->scratch = ea + v->s.seg[i->seg].base;
         return SOFT_OK;
     }
     if (i->adsize < 8)
         ea &= operand_mask(i->adsize);
     if (v->mode & MODE_FLAT && i->seg < SEG_FS && (v->mode & MODE_CS) != MODE_CS64 &&
-        !(write && i->seg == SEG_CS) && ea <= UINT32_MAX - (len - 1)) {
-        *lin = ea;
+        ea <= UINT32_MAX - (len - 1)) {
+        v->scratch = ea;
         return SOFT_OK;
     }
-    return seg_linear(v, i->seg, ea, len, write, lin);
+    return seg_linear(v, i->seg, ea, len, write, &v->scratch);
 }
 
 int insn_lin(struct vcpu *v, const struct insn *i, bool write, gva_t *lin)

@@ -140,8 +140,9 @@ static inline bool operand_canonical(gva_t a)
     return (gva_t)((int64_t)(a << 16) >> 16) == a;
 }
 
-int operand_lin_other(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned len, bool write,
-                      gva_t *lin);
+/* Results of the slow halves travel in v->scratch: a local whose address is taken would cost every
+ * handler a stack frame and its guard. operand_lin_other() leaves the linear address there. */
+int operand_lin_other(struct vcpu *v, const struct insn *i, uint64_t ea, unsigned len, bool write);
 int operand_ld_slow(struct vcpu *v, const struct insn *i, gva_t lin, void *dst, unsigned len,
                     unsigned access);
 int operand_st_slow(struct vcpu *v, const struct insn *i, gva_t lin, const void *src, unsigned len);
@@ -162,7 +163,10 @@ static inline int operand_lin(struct vcpu *v, const struct insn *i, unsigned len
         *lin = ea;
         return SOFT_OK;
     }
-    return operand_lin_other(v, i, ea, len, write, lin);
+    int rc = operand_lin_other(v, i, ea, len, write);
+
+    *lin = v->scratch;
+    return rc;
 }
 
 /* Host address of [lin, lin+len) if the TLB allows access at once, else NULL. */
@@ -188,8 +192,12 @@ static inline void *operand_fast_wr(const struct vcpu *v, gva_t lin, unsigned le
     {                                                                                             \
         const mmu_u##bits *p = operand_fast_rd(v, lin, bits / 8);                                 \
                                                                                                   \
-        if (unlikely(!p))                                                                         \
-            return operand_ld_slow(v, i, lin, out, bits / 8, MMU_READ);                           \
+        if (unlikely(!p)) {                                                                       \
+            int rc = operand_ld_slow(v, i, lin, &v->scratch, bits / 8, MMU_READ);                 \
+                                                                                                  \
+            *out = (uint##bits##_t)v->scratch;                                                    \
+            return rc;                                                                            \
+        }                                                                                         \
         *out = *p;                                                                                \
         return SOFT_OK;                                                                           \
     }                                                                                             \
@@ -198,8 +206,10 @@ static inline void *operand_fast_wr(const struct vcpu *v, gva_t lin, unsigned le
     {                                                                                             \
         mmu_u##bits *p = operand_fast_wr(v, lin, bits / 8);                                       \
                                                                                                   \
-        if (unlikely(!p))                                                                         \
-            return operand_st_slow(v, i, lin, &val, bits / 8);                                    \
+        if (unlikely(!p)) {                                                                       \
+            v->scratch = val;                                                                     \
+            return operand_st_slow(v, i, lin, &v->scratch, bits / 8);                             \
+        }                                                                                         \
         *p = val;                                                                                 \
         return SOFT_OK;                                                                           \
     }                                                                                             \
@@ -294,7 +304,8 @@ static inline int operand_push64(struct vcpu *v, uint64_t val)
     if (likely(p)) {
         *p = val;
     } else {
-        int rc = operand_st_stack_slow(v, lin, &val, 8);
+        v->scratch = val;
+        int rc = operand_st_stack_slow(v, lin, &v->scratch, 8);
 
         if (rc)
             return rc;
@@ -308,8 +319,12 @@ static inline int operand_peek64(struct vcpu *v, uint64_t *out)
     gva_t lin = v->s.gpr[RSP];
     const mmu_u64 *p = operand_fast_rd(v, lin, 8);
 
-    if (unlikely(!p))
-        return operand_ld_stack_slow(v, lin, out, 8);
+    if (unlikely(!p)) {
+        int rc = operand_ld_stack_slow(v, lin, &v->scratch, 8);
+
+        *out = v->scratch;
+        return rc;
+    }
     *out = *p;
     return SOFT_OK;
 }
