@@ -85,6 +85,8 @@ static void state_of(struct cpu_state *s, struct mem *mem, uint8_t mode, const u
         s->gpr[n] = n & 1 ? (uint64_t)(int8_t)seed[n] : LOAD_AT + seed[n] * 16u;
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
     static const uint8_t zero[0x4000];

@@ -22,7 +22,7 @@ int operand_lin_other(struct vcpu *v, const struct insn *i, uint64_t ea, unsigne
     if (i->adsize < 8)
         ea &= operand_mask(i->adsize);
     if (v->mode & MODE_FLAT && i->seg < SEG_FS && (v->mode & MODE_CS) != MODE_CS64 &&
-        ea <= UINT32_MAX - (len - 1)) {
+        !(write && i->seg == SEG_CS) && ea <= UINT32_MAX - (len - 1)) {
         v->scratch = ea;
         return SOFT_OK;
     }
