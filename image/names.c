@@ -65,10 +65,10 @@ void names_from_path(const char *path, char out[OCI_NAME_MAX + 1])
     for (size_t i = start; i < len && n < 128; i++) {
         unsigned char c = (unsigned char)path[i];
 
-        if (isalnum(c) || (n > 0 && strchr("._-", c)))
+        if (isalnum(c))
             out[n++] = (char)tolower(c);
-        else if (n > 0 && out[n - 1] != '-')
-            out[n++] = '-';
+        else if (n > 0 && isalnum((unsigned char)out[n - 1]))
+            out[n++] = c == '.' || c == '_' ? (char)c : '-';
     }
     while (n > 0 && !isalnum((unsigned char)out[n - 1]))
         n--;
