@@ -33,6 +33,6 @@ else
 fi
 
 step "5/5 kiln run"
-set -- kiln-test sh -c 'echo "Hello from $(uname -sr), $(nproc) CPU, $(awk "/MemTotal/ {print int(\$2 / 1024)}" /proc/meminfo) MiB: a machine of its own."'
-echo "\$ $BUILD/kiln run --rm kiln-test sh -c 'echo Hello from \$(uname -sr) ...'"
-exec "$BUILD/kiln" run --rm "$@"
+command='echo "Hello from a machine of its own: $(uname -sr), $(nproc) CPU, $(free -m | sed -n "s/^Mem: *\([0-9]*\).*/\1/p") MiB."'
+printf '%s\n' "\$ $BUILD/kiln run --rm kiln-test sh -c '$command'"
+exec "$BUILD/kiln" run --rm kiln-test sh -c "$command"

@@ -53,10 +53,13 @@ bool native_isa_has(const struct native_job *j, ZydisRegisterClass c)
     return false;
 }
 
-/* Zydis files some instructions without vector operands under a vector extension. */
+/* Zydis files some instructions without vector operands under a vector extension. Conversions from
+ * memory to a general register (CVTTSD2SI and relatives) name no vector register either, but heed
+ * MXCSR. */
 static bool is_vector(const struct native_job *j)
 {
-    return native_isa_has(j, ZYDIS_REGCLASS_XMM) || native_isa_has(j, ZYDIS_REGCLASS_YMM);
+    return native_isa_has(j, ZYDIS_REGCLASS_XMM) || native_isa_has(j, ZYDIS_REGCLASS_YMM) ||
+           native_isa_mxcsr(j->z);
 }
 
 static enum native_kind kind_of(const struct native_job *j, const struct feature *f)

@@ -59,6 +59,26 @@ static void memory_operands_of_all_shapes_work(void **state)
     guestcode_free(&g);
 }
 
+GUEST(convert, ".code64\n"
+               "movq %cr4, %rax; orl $0x600, %eax; movq %rax, %cr4\n"
+               "movl $0x400000, %ebx; movabsq $0x400d99999999999a, %rax; movq %rax, (%rbx)\n"
+               "movl $0x406ccccd, 8(%rbx)\n"
+               "cvttsd2si (%rbx), %rax; cvtsd2si (%rbx), %ecx; cvttss2si 8(%rbx), %rdx\n"
+               "cvtss2si 8(%rbx), %esi; hlt")
+
+static void conversions_from_memory_name_no_vector_register(void **state)
+{
+    struct guest g;
+
+    start(&g, GUEST_LONG);
+    GUEST_DO(&g, convert);
+    assert_int_equal(RG(&g, RAX), 3);
+    assert_int_equal(RG(&g, RCX), 4);
+    assert_int_equal(RG(&g, RDX), 3);
+    assert_int_equal(RG(&g, RSI), 4);
+    guestcode_free(&g);
+}
+
 GUEST(calls, ".code64\n"
              "call 1f; movl $2, %ebx; push $-3; pop %rcx; pushfq; popq %rdx\n"
              "lea 3f(%rip), %rax; call *%rax; jmp 4f\n"
@@ -350,6 +370,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_loop_counts),
         cmocka_unit_test(memory_operands_of_all_shapes_work),
+        cmocka_unit_test(conversions_from_memory_name_no_vector_register),
         cmocka_unit_test(calls_return_and_the_stack_balances),
         cmocka_unit_test(repeated_strings_stop_where_they_should),
         cmocka_unit_test(a_repeated_string_faults_with_exact_registers),
