@@ -22,7 +22,7 @@ static void print_line(FILE *out, const struct check_item *i, const struct check
 {
     fprintf(out, "%-7s  %-15s  %s", status_name[r->status], i->name, r->text);
     if (r->fix[0])
-        fprintf(out, " (%s)", r->fix);
+        fprintf(out, "; fix: %s", r->fix);
     fputc('\n', out);
 }
 

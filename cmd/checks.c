@@ -73,8 +73,8 @@ static void check_kvm(struct check_result *r)
     uint64_t ps;
 
     if (kvmprobe_speed(&kvmprobe_host, &ps, &e) < 0) {
+        /* The sentence holds the fix. */
         check_says(r, CHECK_WARN, "%s", e.msg);
-        check_fix(r, "without it kiln runs machines on its own engine, slower");
         return;
     }
     if (ps < KVMPROBE_HW_PS) {
@@ -84,7 +84,7 @@ static void check_kvm(struct check_result *r)
     check_says(r, CHECK_WARN,
                "works, but emulates ring 0 in software (%.0f ns a loop, hardware takes about 1)",
                (double)ps / 1000);
-    check_fix(r, "needs a host with VT-x or AMD-V, or nested virtualization on the host above");
+    check_fix(r, "a host with VT-x or AMD-V, or nested virtualization on the host above");
 }
 
 static void check_engine(struct check_result *r)
@@ -255,7 +255,7 @@ static void check_tun(struct check_result *r)
         return;
     }
     check_says(r, CHECK_WARN, "/dev/net/tun: %s", strerror(errno));
-    check_fix(r, "modprobe tun, and access to /dev/net/tun; nothing that kiln does now needs it");
+    check_fix(r, "modprobe tun, and access to /dev/net/tun (nothing that kiln does now needs it)");
 }
 
 static void check_vhost(struct check_result *r)
