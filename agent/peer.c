@@ -40,9 +40,9 @@ struct peer {
     struct start_req start;
     struct process proc;
     struct spawn_failure failure; /* in PEER_FAILED */
-    bool tty, reaped, drained_late;
+    bool tty, reaped, over, drained_late;
     int status;        /* wait status, once reaped */
-    uint64_t drain_by; /* CLOCK_MONOTONIC ms; once reaped */
+    uint64_t drain_by; /* CLOCK_MONOTONIC ms; once over */
     uint8_t *stdin_q;  /* PROTO_WINDOW bytes; NULL until a process is started */
     size_t q_head, q_len;
     bool stdin_end; /* close when the ring is empty */
@@ -447,23 +447,33 @@ bool peer_reaped(struct peer *p, pid_t pid, int status)
 {
     if (p->reaped || p->proc.pid != pid)
         return false;
+    /* Nothing more: whether that was the command or an exec that failed is in the report, which may
+     * still be unread. */
     p->reaped = true;
     p->status = status;
+    return true;
+}
+
+/* The command ran and has ended. */
+static void over(struct peer *p)
+{
+    p->over = true;
     p->drain_by = now_ms() + AGENT_DRAIN_MS;
     /* The main process takes the container with it, so its pipes will end. Beside it, whoever a
      * session left behind lives on: what it has written so far is all. */
-    if (p->a->main_pid == pid) {
+    if (p->a->main_pid == p->proc.pid) {
         p->a->main_pid = -1;
         sandbox_kill_all(&p->a->box);
     } else {
         p->drained_late = true;
     }
-    return true;
 }
 
 static void settle(struct peer *p)
 {
-    if (p->reaped && now_ms() >= p->drain_by)
+    if (p->state == PEER_RUNNING && p->reaped && !p->over)
+        over(p);
+    if (p->over && now_ms() >= p->drain_by)
         p->drained_late = true;
     if (p->state == PEER_FAILED && p->reaped) {
         p->state = PEER_IDLE;
@@ -471,7 +481,7 @@ static void settle(struct peer *p)
         p->proc.pid = 0;
         reply_error(p, p->failure.code, p->failure.text);
     }
-    if (p->state == PEER_RUNNING && p->reaped && p->proc.out < 0 && p->proc.err < 0) {
+    if (p->state == PEER_RUNNING && p->over && p->proc.out < 0 && p->proc.err < 0) {
         drop_process(p);
         reply_u32(p, PROTO_EXIT, (uint32_t)p->status);
         p->state = PEER_OVER;
@@ -493,7 +503,7 @@ unsigned peer_polls(struct peer *p, struct pollfd *v, int *timeout_ms)
     v[2] = (struct pollfd){.fd = p->q_len ? p->proc.in : -1, .events = POLLOUT};
     v[3] = (struct pollfd){.fd = streams ? p->proc.out : -1, .events = POLLIN};
     v[4] = (struct pollfd){.fd = streams ? p->proc.err : -1, .events = POLLIN};
-    if (p->reaped && p->state == PEER_RUNNING && (!p->drained_late || streams)) {
+    if (p->over && p->state == PEER_RUNNING && (!p->drained_late || streams)) {
         uint64_t now = now_ms(), left = p->drain_by > now ? p->drain_by - now : 0;
 
         if (p->drained_late) /* what is there is read without waiting for more */

@@ -38,11 +38,11 @@ struct run {
     struct rundir dir;
     struct vmm vmm;
     struct session *s;
-    int initrd, ready_fd, signal_fd;
+    struct session_watch watch;
+    int initrd, ready_fd;
     int signal; /* the last that came */
     char vsock[RUNDIR_PATH_MAX + 16];
     char volume_file[VOLUME_MAX][RUNDIR_PATH_MAX + 16];
-    uint64_t deadline; /* CLOCK_MONOTONIC ms; UINT64_MAX = none */
     sigset_t old_mask;
 };
 
@@ -54,15 +54,13 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* What is left of the caller's limit, at most `max` (-1 = no maximum). */
-static int left_ms(const struct run *r, int max)
+/* What is left of the caller's limit; -1 = there is none. */
+static int left_ms(const struct run *r)
 {
-    if (r->deadline == UINT64_MAX)
-        return max;
-    uint64_t now = now_ms(), left = r->deadline > now ? r->deadline - now : 0;
-    if (left > INT_MAX)
-        left = INT_MAX;
-    return max >= 0 && left > (uint64_t)max ? max : (int)left;
+    if (r->watch.deadline_ms == 0)
+        return -1;
+    uint64_t now = now_ms(), left = r->watch.deadline_ms > now ? r->watch.deadline_ms - now : 0;
+    return left > INT_MAX ? INT_MAX : (int)left;
 }
 
 /* ---- set-up */
@@ -77,8 +75,8 @@ static int take_signals(struct run *r, struct err *e)
         sigaddset(&set, wanted[i]);
     sigprocmask(SIG_BLOCK, &set, &r->old_mask);
     signal(SIGPIPE, SIG_IGN);
-    r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return r->signal_fd < 0 ? err_errno(e, -errno, "signalfd") : 0;
+    r->watch.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return r->watch.signal_fd < 0 ? err_errno(e, -errno, "signalfd") : 0;
 }
 
 static int pack_volumes(struct run *r, struct vm_conf *vc, struct err *e)
@@ -86,7 +84,7 @@ static int pack_volumes(struct run *r, struct vm_conf *vc, struct err *e)
     for (size_t i = 0; i < r->c->n_volumes; i++) {
         snprintf(r->volume_file[i], sizeof(r->volume_file[i]), "%s/volume%u", r->dir.path,
                  (unsigned)i & 7);
-        int rc = volume_pack(&r->c->volume[i], r->volume_file[i], e);
+        int rc = volume_pack(&r->c->volume[i], r->volume_file[i], &r->watch, e);
         if (rc < 0)
             return rc;
         vc->disk[vc->n_disks++] = (struct vm_disk){.path = r->volume_file[i], .read_only = true};
@@ -199,7 +197,7 @@ static int pump(struct run *r, int tty, int *status, struct err *e)
     struct session_streams io = {.in = r->c->interactive ? 0 : -1, .out = 1, .err = 2, .tty = tty};
     struct termios saved;
     bool raw = io.in == 0 && tty == 0 && raw_mode(&saved);
-    int rc = session_pump(r->s, &io, left_ms(r, -1), status, e);
+    int rc = session_pump(r->s, &io, left_ms(r), status, e);
 
     if (raw)
         tcsetattr(0, TCSADRAIN, &saved);
@@ -240,7 +238,7 @@ static int machine_failed(struct run *r, int rc, struct err *e)
 
 static int failure_status(struct run *r, int rc, struct err *e)
 {
-    if (rc == -ETIMEDOUT && left_ms(r, 1) == 0) {
+    if (rc == -ETIMEDOUT && left_ms(r) == 0) {
         err_set(e, rc, "stopped: the time given with --timeout is over");
         return RUN_TIMEOUT;
     }
@@ -275,12 +273,11 @@ static int run(struct run *r, struct err *e)
     if (rc == 0)
         rc = start_machine(r, e);
     if (rc < 0)
-        return RUN_KILN;
+        return failure_status(r, rc, e);
     if (c->booting)
         c->booting(c->ctx, true);
-    struct session_watch w = {
-        .machine_fd = r->vmm.report_fd, .signal_fd = r->signal_fd, .signal = &r->signal};
-    rc = session_open(r->vsock, r->ready_fd, &w, left_ms(r, BOOT_MS), &r->s, e);
+    r->watch.machine_fd = r->vmm.report_fd;
+    rc = session_open(r->vsock, r->ready_fd, &r->watch, BOOT_MS, &r->s, e);
     if (rc == 0)
         rc = set_up(r, e);
     if (c->booting)
@@ -305,9 +302,12 @@ int run_container(const struct run_conf *c, struct err *e)
         .vmm = VMM_NONE,
         .initrd = -1,
         .ready_fd = -1,
-        .signal_fd = -1,
-        .deadline = c->timeout_ms < 0 ? UINT64_MAX : now_ms() + (uint64_t)c->timeout_ms,
+        .watch = {.machine_fd = -1, .signal_fd = -1},
     };
+
+    r.watch.signal = &r.signal;
+    if (c->timeout_ms >= 0)
+        r.watch.deadline_ms = now_ms() + (uint64_t)c->timeout_ms;
     int status = run(&r, e);
 
     session_close(r.s);
@@ -315,7 +315,7 @@ int run_container(const struct run_conf *c, struct err *e)
     cleanup_fd(&r.ready_fd);
     cleanup_fd(&r.initrd);
     rundir_remove(&r.dir);
-    cleanup_fd(&r.signal_fd);
+    cleanup_fd(&r.watch.signal_fd);
     sigprocmask(SIG_SETMASK, &r.old_mask, NULL);
     return status;
 }

@@ -31,7 +31,8 @@ struct session_watch {
     /* signalfd(2) of signals the caller blocked. Before session_pump() SIGINT, SIGTERM, SIGHUP and
      * SIGQUIT end a wait: -EINTR. */
     int signal_fd;
-    int *signal; /* the last one taken from signal_fd; may be NULL */
+    int *signal;          /* the last one taken from signal_fd; may be NULL */
+    uint64_t deadline_ms; /* CLOCK_MONOTONIC: no wait is longer, -ETIMEDOUT; 0 = none */
 };
 
 /* Listen for the agent's ready call on `<vsock_path>_1025`; made before the machine starts. */

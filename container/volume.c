@@ -1,20 +1,16 @@
 #include "container/volume.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-
-extern char **environ;
+#include "container/wire.h"
+#include "image/helper.h"
 
 void volume_done(struct volume *v)
 {
@@ -61,54 +57,26 @@ int volume_parse(const char *text, struct volume *v, struct err *e)
     return r;
 }
 
-/* posix_spawn with streams at /dev/null and no signal blocked. */
-static int start_tool(char *const *argv, pid_t *pid)
-{
-    posix_spawn_file_actions_t fa;
-    posix_spawnattr_t at;
-    sigset_t none;
-
-    sigemptyset(&none);
-    posix_spawn_file_actions_init(&fa);
-    for (int fd = 0; fd < 3; fd++)
-        posix_spawn_file_actions_addopen(&fa, fd, "/dev/null", O_RDWR, 0);
-    posix_spawnattr_init(&at);
-    posix_spawnattr_setsigmask(&at, &none);
-    posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGMASK);
-    int r = posix_spawnp(pid, argv[0], &fa, &at, argv, environ);
-    posix_spawnattr_destroy(&at);
-    posix_spawn_file_actions_destroy(&fa);
-    return -r;
-}
-
-int volume_pack(const struct volume *v, const char *file, struct err *e)
+int volume_pack(const struct volume *v, const char *file, const struct session_watch *w,
+                struct err *e)
 {
     CLEANUP(mem) char *host = NULL;
-    pid_t pid;
-    int status;
+    struct helper h;
 
     /* A name that begins with '-' would be an option. */
     if (asprintf(&host, "%s%s", v->host[0] == '/' ? "" : "./", v->host) < 0)
         return err_errno(e, -ENOMEM, "-v");
-    char *argv[] = {(char *)"mksquashfs",
-                    host,
-                    (char *)file,
-                    (char *)"-noappend",
-                    (char *)"-quiet",
-                    (char *)"-no-progress",
-                    (char *)"-noI",
-                    (char *)"-noD",
-                    (char *)"-noF",
-                    (char *)"-noX",
-                    NULL};
-    int r = start_tool(argv, &pid);
+    const char *const argv[] = {"mksquashfs", host,   file,   "-noappend", "-quiet", "-no-progress",
+                                "-noI",       "-noD", "-noF", "-noX",      NULL};
+    int r = helper_start(&h, argv, NULL, "squashfs-tools", false, false, e);
     if (r < 0)
-        return err_errno(e, r, "-v %s: mksquashfs (package squashfs-tools)", v->host);
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR)
-            return err_errno(e, -errno, "-v %s: mksquashfs", v->host);
-    if (status != 0)
-        return err_set(e, -EIO, "-v %s: mksquashfs failed: no space, or a file that cannot be read",
-                       v->host);
-    return 0;
+        return err_wrap(e, r, "-v %s", v->host);
+    /* Its standard error is ready when it complains or ends. */
+    r = wire_wait(h.err, POLLIN, w, UINT64_MAX, e);
+    if (r < 0) {
+        helper_kill(&h);
+        return r;
+    }
+    r = helper_end(&h, e);
+    return r < 0 ? err_wrap(e, r, "-v %s", v->host) : 0;
 }

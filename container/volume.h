@@ -7,6 +7,7 @@
 #define CONTAINER_VOLUME_H
 
 #include "base/err.h"
+#include "container/session.h"
 
 enum { VOLUME_MAX = 7, VOLUME_PATH_MAX = 512 };
 
@@ -17,7 +18,8 @@ void volume_done(struct volume *v);
 
 /* "HOST:GUEST:ro". -EINVAL with a sentence; -ENOTSUP for a writable one. */
 int volume_parse(const char *text, struct volume *v, struct err *e) MUST_CHECK;
-/* Write the image to `file`. */
-int volume_pack(const struct volume *v, const char *file, struct err *e) MUST_CHECK;
+/* Write the image to `file`. -EINTR as session_watch says. */
+int volume_pack(const struct volume *v, const char *file, const struct session_watch *w,
+                struct err *e) MUST_CHECK;
 
 #endif

@@ -34,6 +34,8 @@ static int take_signal(const struct session_watch *w, struct err *e)
 int wire_wait(int fd, short events, const struct session_watch *w, uint64_t deadline_ms,
               struct err *e)
 {
+    if (w->deadline_ms && w->deadline_ms < deadline_ms)
+        deadline_ms = w->deadline_ms;
     for (;;) {
         struct pollfd p[] = {
             {.fd = fd, .events = events},

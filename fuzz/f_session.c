@@ -16,7 +16,7 @@ enum { SOCKET_MAX = 100 * 1024 }; /* what a socket holds without a reader */
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
     static const char *const argv[] = {"true", NULL};
-    const struct session_watch w = {-1, -1, NULL};
+    const struct session_watch w = {.machine_fd = -1, .signal_fd = -1};
     const struct session_setup setup = {.root_dev = "/dev/vda", .root_fstype = "squashfs"};
     const struct session_process process = {.argv = argv, .with_stdin = true};
     struct session *s = NULL;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,7 +24,7 @@
 #include "test/unit/t_sh.h"
 
 static char base[] = "/tmp/kiln-t-agent-XXXXXX";
-static struct session_watch watch = {-1, -1, NULL}; /* SIGINT and SIGWINCH */
+static struct session_watch watch = {.machine_fd = -1, .signal_fd = -1}; /* SIGINT and SIGWINCH */
 
 struct guest {
     pid_t pid;
@@ -82,6 +83,7 @@ static _Noreturn void run_agent(int listener)
     sigaddset(&chld, SIGCHLD);
     sigprocmask(SIG_BLOCK, &chld, NULL);
     signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves it alone */
     if (serve(&a, listener, &e) < 0)
         fprintf(stderr, "agent: %s\n", e.msg);
     _exit(0);
