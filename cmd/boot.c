@@ -22,6 +22,7 @@ static const char help[] =
     "  --initrd FILE        initial RAM disk\n"
     "  --cmdline TEXT       kernel command line (default: console=ttyS0 panic=-1 reboot=t)\n"
     "  --disk FILE[:ro]     a disk image or block device; up to 8\n"
+    "  --share TAG=DIR[:ro] a folder for the guest: mount -t virtiofs TAG /mnt; up to 7\n"
     "  --cpus N             virtual CPUs (default 1)\n"
     "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
     "  --engine NAME        auto, kvm or interp (default auto)\n"
@@ -37,6 +38,7 @@ enum {
     OPT_INITRD,
     OPT_CMDLINE,
     OPT_DISK,
+    OPT_SHARE,
     OPT_CPUS,
     OPT_ENGINE,
     OPT_CONSOLE,
@@ -53,6 +55,40 @@ struct boot_args {
     bool stats, console;
 };
 
+/* Cuts ":ro" off. */
+static bool take_ro(char *text)
+{
+    size_t len = strlen(text);
+    bool ro = len > 3 && strcmp(text + len - 3, ":ro") == 0;
+
+    if (ro)
+        text[len - 3] = '\0';
+    return ro;
+}
+
+static int add_disk(struct vm_conf *vm, char *text, struct err *e)
+{
+    if (vm->n_disks == VM_DISKS_MAX)
+        return err_set(e, -EINVAL, "more than %d disks", VM_DISKS_MAX);
+    bool ro = take_ro(text);
+    vm->disk[vm->n_disks++] = (struct vm_disk){.path = text, .read_only = ro};
+    return 0;
+}
+
+static int add_share(struct vm_conf *vm, char *text, struct err *e)
+{
+    char *path = strchr(text, '=');
+
+    if (vm->n_shares == VM_SHARES_MAX)
+        return err_set(e, -EINVAL, "more than %d shares", VM_SHARES_MAX);
+    if (!path || path == text || !path[1])
+        return err_set(e, -EINVAL, "--share '%s': write TAG=DIR", text);
+    *path++ = '\0';
+    bool ro = take_ro(path);
+    vm->share[vm->n_shares++] = (struct vm_share){.path = path, .tag = text, .read_only = ro};
+    return 0;
+}
+
 static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
 {
     static const struct option opts[] = {
@@ -60,6 +96,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         {"initrd", 1, NULL, OPT_INITRD},
         {"cmdline", 1, NULL, OPT_CMDLINE},
         {"disk", 1, NULL, OPT_DISK},
+        {"share", 1, NULL, OPT_SHARE},
         {"cpus", 1, NULL, OPT_CPUS},
         {"memory", 1, NULL, 'm'},
         {"engine", 1, NULL, OPT_ENGINE},
@@ -84,17 +121,12 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         case OPT_CMDLINE:
             a->vm.cmdline = optarg;
             break;
-        case OPT_DISK: {
-            size_t len = strlen(optarg);
-
-            if (a->vm.n_disks == VM_DISKS_MAX)
-                return err_set(e, -EINVAL, "more than %d disks", VM_DISKS_MAX);
-            bool ro = len > 3 && strcmp(optarg + len - 3, ":ro") == 0;
-            if (ro)
-                optarg[len - 3] = '\0';
-            a->vm.disk[a->vm.n_disks++] = (struct vm_disk){.path = optarg, .read_only = ro};
+        case OPT_DISK:
+            r = add_disk(&a->vm, optarg, e);
             break;
-        }
+        case OPT_SHARE:
+            r = add_share(&a->vm, optarg, e);
+            break;
         case OPT_CPUS:
             r = parse_uint("--cpus", optarg, 1, VM_CPUS_MAX, &n, e);
             if (r >= 0)

@@ -14,6 +14,7 @@
 #include "dev/virtio/console.h"
 #include "dev/virtio/mmio.h"
 #include "dev/virtio/rng.h"
+#include "dev/virtio/virtiofs.h"
 #include "dev/virtio/vsock.h"
 #include "net/vsockd.h"
 #include "vm/vm_private.h"
@@ -234,6 +235,17 @@ static int add_disk(struct vm *vm, const struct vm_disk *c, struct err *e)
     return d ? add_device(vm, &blk_ops, d, e) : -ENOMEM;
 }
 
+static int add_share(struct vm *vm, const struct vm_share *c, struct err *e)
+{
+    struct fusefs *fs = NULL;
+    int r = fusefs_new(c->path, c->read_only, &fs, e);
+
+    if (r < 0)
+        return err_wrap(e, r, "share '%s'", c->path);
+    struct virtiofs *d = virtiofs_new(fs, c->tag, e);
+    return d ? add_device(vm, &virtiofs_ops, d, e) : -EINVAL;
+}
+
 static int add_vsock(struct vm *vm, const struct vm_conf *c, struct err *e)
 {
     struct vsock_host host;
@@ -254,6 +266,8 @@ int devices_add(struct vm *vm, const struct vm_conf *c, struct err *e)
     vm->dev.console_out = c->console_out;
     for (unsigned i = 0; r >= 0 && i < c->n_disks; i++)
         r = add_disk(vm, &c->disk[i], e);
+    for (unsigned i = 0; r >= 0 && i < c->n_shares; i++)
+        r = add_share(vm, &c->share[i], e);
     if (r >= 0 && c->rng)
         r = add_rng(vm, e);
     if (r >= 0)

@@ -15,12 +15,17 @@
 struct vm;
 struct loop;
 
-enum { VM_DISKS_MAX = 8, VM_RAM_MIN_MIB = 32, VM_CPUS_MAX = 32 };
+enum { VM_DISKS_MAX = 8, VM_SHARES_MAX = 7, VM_RAM_MIN_MIB = 32, VM_CPUS_MAX = 32 };
 
 struct vm_disk {
     const char *path;
     bool read_only;
     const char *serial; /* virtio-blk id, up to 20 bytes; may be NULL */
+};
+
+struct vm_share { /* a folder of the host, by virtio-fs */
+    const char *path, *tag; /* tag: what the guest mounts, 1 to 36 bytes */
+    bool read_only;
 };
 
 struct vm_conf { /* borrowed during vm_new() */
@@ -32,6 +37,8 @@ struct vm_conf { /* borrowed during vm_new() */
     const char *cmdline;
     struct vm_disk disk[VM_DISKS_MAX];
     unsigned n_disks;
+    struct vm_share share[VM_SHARES_MAX];
+    unsigned n_shares;
     const char *vsock_path;      /* Unix socket of the host side; NULL = no vsock device */
     uint32_t vsock_cid;          /* >= 3 */
     bool console, rng;           /* virtio-console on the same stream as serial; virtio-rng */
