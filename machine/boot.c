@@ -167,7 +167,13 @@ static struct x86_seg tss(void)
     return segment(SEL_TSS, TSS_LIMIT, TYPE_TSS | SEG_P);
 }
 
-/* GDT, identity page tables of 2 MiB pages, and the two BIOS data words kernels look at. */
+/* F000:FFF0, where kernels jump to restart by the BIOS (Linux with reduced hardware ACPI and EFI
+ * support built in does): the keyboard controller's reset.  mov $0xfe, %al; out %al, $0x64; cli;
+ * 1: hlt; jmp 1b */
+static const uint8_t reset_code[] = {0xb0, 0xfe, 0xe6, 0x64, 0xfa, 0xf4, 0xeb, 0xfd};
+
+/* GDT, identity page tables of 2 MiB pages, the BIOS's entry, and the two BIOS data words kernels
+ * look at. */
 static int write_low(struct mem *m, struct err *e)
 {
     struct x86_seg s[] = {{0}, code32(), code64(), data(), tss()};
@@ -187,6 +193,7 @@ static int write_low(struct mem *m, struct err *e)
             le_put(table + 8 * i, ((uint64_t)g << 30 | (uint64_t)i << 21) | PTE_PS | PTE_P_RW, 8);
         r |= mem_write(m, BOOT_PAGE_TABLES + (2 + g) * PAGE, table, PAGE);
     }
+    r |= mem_write(m, BOOT_RESET, reset_code, sizeof(reset_code));
     le_put(word, BOOT_EBDA >> 4, 2);
     r |= mem_write(m, BDA_EBDA, word, 2);
     le_put(word, BOOT_EBDA >> 10, 2);

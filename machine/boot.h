@@ -26,6 +26,7 @@ enum {
     BOOT_LOW_END = 0x30000, /* a kernel's segments may begin here */
     BOOT_EBDA = 0x9fc00,
     BOOT_ACPI = 0xe0000,
+    BOOT_RESET = 0xffff0, /* code that resets the machine */
     BOOT_HIGH = 0x100000,
     BOOT_RAM_MIN = 2 << 20, /* bytes */
     BOOT_MEMMAP_MAX = 8,

@@ -143,6 +143,7 @@ static void assert_long_entry(uint64_t rip)
     assert_int_equal(bsp->rflags, FL_FIXED);
     assert_int_equal(ram(BOOT_GDT + 0x10, 8), 0x00af9b000000ffff);
     assert_int_equal(ram(BOOT_GDT + 0x18, 8), 0x00cf93000000ffff);
+    assert_int_equal(ram(BOOT_RESET, 4), 0x64e6feb0); /* a jump to the BIOS resets */
 }
 
 /* Walk the page tables by hand. */
