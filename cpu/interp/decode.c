@@ -174,6 +174,17 @@ static void fold_memory(struct insn *i, unsigned n, const ZydisDecodedOperand *o
         i->flags |= i->seg == SEG_FS || i->seg == SEG_GS ? I_LINSEG : I_LIN;
 }
 
+/* SIB with mod 0 and base 5 has no base but a displacement, whatever REX.B says (SDM vol 2A, 2.2.1.2,
+ * table 2-5); Zydis 4.0 takes it for R13D when addresses have 32 bits. */
+static void mend_base(struct insn *i, const ZydisDecodedInstruction *z)
+{
+    if (!(z->attributes & ZYDIS_ATTRIB_HAS_SIB) || z->raw.modrm.mod != 0 || z->raw.sib.base != 5)
+        return;
+    i->base = NO_REG;
+    i->base_at = offsetof(struct vcpu, zero);
+    i->disp = z->raw.disp.value;
+}
+
 static void fold_operands(struct insn *i, const ZydisDecodedInstruction *z,
                           const ZydisDecodedOperand *op, uint32_t mode)
 {
@@ -184,6 +195,7 @@ static void fold_operands(struct insn *i, const ZydisDecodedInstruction *z,
             break;
         case ZYDIS_OPERAND_TYPE_MEMORY:
             fold_memory(i, n, &op[n], mode);
+            mend_base(i, z);
             break;
         case ZYDIS_OPERAND_TYPE_IMMEDIATE:
             i->imm = op[n].imm.is_signed ? (uint64_t)op[n].imm.value.s : op[n].imm.value.u;

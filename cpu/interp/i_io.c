@@ -24,13 +24,15 @@ static int out(struct vcpu *v, const struct insn *i)
     return soft_out(v, port_of(v, i), i->opsize, (uint32_t)operand_reg(v, RAX * 8, i->opsize));
 }
 
-/* The destination must be writable before the port is read, which cannot be undone. */
+/* Permission comes before the faults of the memory operand. The destination must be writable before the port is read, which cannot be undone. */
 static int ins_one(struct vcpu *v, const struct insn *i)
 {
     uint32_t val = 0;
     gva_t to;
-    int rc = strop_dest(v, i, true, &to);
+    int rc = soft_port_allowed(v, (uint16_t)v->s.gpr[RDX], i->opsize);
 
+    if (!rc)
+        rc = strop_dest(v, i, true, &to);
     if (!rc)
         rc = mmu_probe(v, to, i->opsize, MMU_WRITE);
     if (!rc)
@@ -46,8 +48,10 @@ static int outs_one(struct vcpu *v, const struct insn *i)
 {
     uint32_t val = 0;
     gva_t from;
-    int rc = strop_source(v, i, &from);
+    int rc = soft_port_allowed(v, (uint16_t)v->s.gpr[RDX], i->opsize);
 
+    if (!rc)
+        rc = strop_source(v, i, &from);
     if (!rc)
         rc = mmu_read_slow(v, from, &val, i->opsize, MMU_READ);
     if (!rc)

@@ -94,14 +94,15 @@ static int cmps_one(struct vcpu *v, const struct insn *i)
 {
     gva_t a, b;
     uint64_t x, y;
-    int rc = strop_source(v, i, &a);
+    int rc = strop_dest(v, i, false, &b);
 
-    if (!rc)
-        rc = load(v, i, a, &x);
-    if (!rc)
-        rc = strop_dest(v, i, false, &b);
+    /* RDI's operand first: which of two faults is seen. The processors do it so. */
     if (!rc)
         rc = load(v, i, b, &y);
+    if (!rc)
+        rc = strop_source(v, i, &a);
+    if (!rc)
+        rc = load(v, i, a, &x);
     if (rc)
         return rc;
     compare(v, x, y, i->opsize);

@@ -126,6 +126,7 @@ static void env_get(struct vcpu *v, const struct insn *i, const uint8_t *p)
 
     for (unsigned n = 0; n < 7; n++)
         memcpy(&w[n], p + step * n, step);
+    native_x87_top(x, w[1] >> 11 & 7);
     native_put16(x + FX_FCW, (w[0] & 0x1f7f) | 0x40);
     native_put16(x + FX_FSW, (uint16_t)w[1]);
     x[FX_FTW] = abridged((uint16_t)w[2]);
@@ -142,8 +143,10 @@ static void env_get(struct vcpu *v, const struct insn *i, const uint8_t *p)
     native_x87_summary(x);
 }
 
+/* Registers keep what they hold. */
 static void init(uint8_t *x)
 {
+    native_x87_top(x, 0);
     memset(x, 0, FX_MXCSR);
     native_put16(x + FX_FCW, 0x37f);
 }

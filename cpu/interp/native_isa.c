@@ -53,13 +53,13 @@ bool native_isa_has(const struct native_job *j, ZydisRegisterClass c)
     return false;
 }
 
-/* Zydis files some instructions without vector operands under a vector extension. Conversions from
- * memory to a general register (CVTTSD2SI and relatives) name no vector register either, but heed
- * MXCSR. */
-static bool is_vector(const struct native_job *j)
+/* VPINSRQ and VPEXTRQ are not there outside 64-bit mode; Zydis takes them for the forms with W0. */
+static bool wide_element(const struct native_job *j)
 {
-    return native_isa_has(j, ZYDIS_REGCLASS_XMM) || native_isa_has(j, ZYDIS_REGCLASS_YMM) ||
-           native_isa_mxcsr(j->z);
+    bool insert_or_extract =
+        j->z->mnemonic == ZYDIS_MNEMONIC_VPINSRD || j->z->mnemonic == ZYDIS_MNEMONIC_VPEXTRD;
+
+    return insert_or_extract && j->z->raw.vex.W;
 }
 
 static enum native_kind kind_of(const struct native_job *j, const struct feature *f)
@@ -72,9 +72,9 @@ static enum native_kind kind_of(const struct native_job *j, const struct feature
     case NATIVE_SSE:
         if (native_isa_has(j, ZYDIS_REGCLASS_MMX))
             return NATIVE_MMX;
-        return is_vector(j) ? NATIVE_SSE : NATIVE_NONE;
+        return native_isa_has(j, ZYDIS_REGCLASS_X87) ? NATIVE_X87 : NATIVE_SSE;
     case NATIVE_AVX:
-        return j->z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ? NATIVE_AVX : NATIVE_NONE;
+        return wide_element(j) ? NATIVE_NONE : NATIVE_AVX;
     default:
         return f->kind;
     }

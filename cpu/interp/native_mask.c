@@ -58,6 +58,9 @@ static int masked_store(struct vcpu *v, const struct insn *i, const struct elems
     gva_t lin[16];
     int rc = SOFT_OK;
 
+    if (e->esize == 1) /* addressing counts even with a mask of zeros */
+        rc = elem_lin(v, i, 0, e->count, true, &lin[0]);
+
     for (unsigned n = 0; !rc && n < e->count; n++) {
         if (!chosen(mask, n, e->esize))
             continue;
@@ -128,7 +131,7 @@ static int maskmov_xmm(struct vcpu *v, const struct insn *i)
     return masked_store(v, i, &e, mask, data);
 }
 
-/* MASKMOVQ: as every MMX instruction it leaves TOP 0 and no register empty (SDM vol 3A, 12.2). */
+/* MASKMOVQ */
 static int maskmov_mmx(struct vcpu *v, const struct insn *i)
 {
     uint8_t *x = v->s.xsave;
@@ -146,12 +149,7 @@ static int maskmov_mmx(struct vcpu *v, const struct insn *i)
                       x + FX_ST + 16 * ((e.reg - top) & 7));
     if (rc)
         return rc;
-    uint8_t st[128];
-    for (unsigned n = 0; n < 8; n++)
-        memcpy(st + 16 * n, x + FX_ST + 16 * ((n - top) & 7), 16);
-    memcpy(x + FX_ST, st, sizeof(st));
-    native_put16(x + FX_FSW, native_get16(x + FX_FSW) & (uint16_t) ~(7u << 11));
-    x[FX_FTW] = 0xff;
+    native_mmx_enter(x);
     return SOFT_OK;
 }
 

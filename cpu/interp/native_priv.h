@@ -33,7 +33,9 @@ enum {
     MXCSR_FLAGS = 0x3f,
     MXCSR_MASKS = 0x1f80,
     MXCSR_VALID = 0xffff, /* MXCSR_MASK of the CPU model: no misaligned SSE (bit 17) */
-    MXCSR_PRE = 7,        /* IE, DE, ZE: found before computing; SDM vol 1, 11.5.2 */
+    MXCSR_UE = 0x10,
+    MXCSR_FTZ = 0x8000,
+    MXCSR_PRE = 7, /* IE, DE, ZE: found before computing; SDM vol 1, 11.5.2 */
     FPU_EXC = 0x3f,
     FPU_STORE_EXC = 0x19, /* IE, OE, UE: unmasked, they keep a store from happening */
     FSW_ES = 0x80,
@@ -116,6 +118,11 @@ int native_xm(struct vcpu *v);
 /* native_x87.c: #NM, then #MF. With CR0.NE = 0 the processor would raise FERR# instead and a PC's
  * board turn it into IRQ 13; here it is #MF in both cases. */
 int native_x87_check(struct vcpu *v);
+/* Make `top` the register that is ST0. The image holds registers by stack position, so they move.
+ */
+void native_x87_top(uint8_t *fx, unsigned top);
+/* What every MMX instruction does: TOP 0, no register empty (SDM vol 3A, 12.2). */
+void native_mmx_enter(uint8_t *fx);
 /* Set what follows from FCW and the flags: ES and B. */
 void native_x87_summary(uint8_t *fx);
 

@@ -96,8 +96,12 @@ int native_vec(struct vcpu *v, const struct insn *i)
 
 void native_mxcsr_load(struct native_io *io, uint32_t mxcsr)
 {
-    io->mxcsr_in = (mxcsr & MXCSR_VALID & ~MXCSR_FLAGS) | MXCSR_MASKS;
+    io->mxcsr_in = (mxcsr & MXCSR_VALID & ~(uint32_t)MXCSR_FLAGS) | MXCSR_MASKS;
     io->unmasked = ~(mxcsr >> 7) & MXCSR_FLAGS;
+    /* Unmasked, underflow is any tiny result, masked only an inexact one (SDM vol 1, 11.5.2.5):
+     * flushing to zero reports all of them, and a result that was flushed is not stored. */
+    if (io->unmasked & MXCSR_UE)
+        io->mxcsr_in |= MXCSR_FTZ;
 }
 
 int native_xm(struct vcpu *v)

@@ -14,6 +14,24 @@ void native_x87_summary(uint8_t *fx)
     native_put16(fx + FX_FSW, pending(fx) ? fsw | FSW_ES | FSW_B : fsw);
 }
 
+void native_x87_top(uint8_t *fx, unsigned top)
+{
+    uint16_t fsw = native_get16(fx + FX_FSW);
+    unsigned old = fsw >> 11 & 7;
+    uint8_t st[8 * 16];
+
+    for (unsigned n = 0; n < 8; n++)
+        memcpy(st + 16 * n, fx + FX_ST + 16 * ((n + top - old) & 7), 16);
+    memcpy(fx + FX_ST, st, sizeof(st));
+    native_put16(fx + FX_FSW, (uint16_t)((fsw & ~(7u << 11)) | (top & 7) << 11));
+}
+
+void native_mmx_enter(uint8_t *fx)
+{
+    native_x87_top(fx, 0);
+    fx[FX_FTW] = 0xff;
+}
+
 int native_x87_check(struct vcpu *v)
 {
     if (v->s.cr0 & (CR0_EM | CR0_TS))
@@ -55,11 +73,12 @@ int native_x87(struct vcpu *v, const struct insn *i)
         return rc;
     io.flags = (v->s.rflags & FL_ARITH) | FL_FIXED;
     ((native_fn)i->stub)(v, &io);
-    if (i->x & NX_WRITE && !(pending(io.fx) & FPU_STORE_EXC)) {
+    if (i->x & NX_WRITE && pending(io.fx) & FPU_STORE_EXC)
+        rc = mmu_probe(v, lin, i->memlen, MMU_WRITE);
+    else if (i->x & NX_WRITE)
         rc = native_st(v, lin, io.mem, i->memlen);
-        if (rc)
-            return rc;
-    }
+    if (rc)
+        return rc;
     memcpy(x, io.fx, FX_FOP);
     memcpy(x + FX_ST, io.fx + FX_ST, FX_XMM - FX_ST);
     set_pointers(v, i, lin);
@@ -108,8 +127,10 @@ int native_mmx(struct vcpu *v, const struct insn *i)
         unmasked = io.mxcsr_out & io.unmasked;
         news = io.mxcsr_out & (unmasked & MXCSR_PRE ? MXCSR_PRE : MXCSR_FLAGS);
         native_put32(x + FX_MXCSR, mxcsr | news);
-        if (unmasked)
+        if (unmasked) {
+            native_mmx_enter(x);
             return native_xm(v);
+        }
     }
     if (i->x & NX_WRITE) {
         rc = native_st(v, lin, io.mem, i->memlen);

@@ -62,7 +62,7 @@ int soft_mmio(struct vcpu *v, gpa_t gpa, unsigned len, bool write, uint64_t *val
 }
 
 /* I/O permission: SDM vol 1, 19.5.2. */
-static int port_allowed(struct vcpu *v, uint16_t port, unsigned len)
+int soft_port_allowed(struct vcpu *v, uint16_t port, unsigned len)
 {
     const struct x86_seg *tr = &v->s.tr;
     uint16_t map, bits;
@@ -89,7 +89,7 @@ static int port_allowed(struct vcpu *v, uint16_t port, unsigned len)
 static int port_io(struct vcpu *v, uint16_t port, unsigned len, bool write, uint32_t *val)
 {
     uint64_t x = *val;
-    int r = port_allowed(v, port, len);
+    int r = soft_port_allowed(v, port, len);
 
     if (r)
         return r;

@@ -263,6 +263,8 @@ static inline int soft_exc_db_trap(struct vcpu *v, uint64_t dr6_bits)
 int soft_mmio(struct vcpu *v, gpa_t gpa, unsigned len, bool write, uint64_t *val);
 
 /* Port I/O, by the same replay rule as MMIO. IOPL/bitmap are checked here. */
+/* The permission alone: SOFT_OK or SOFT_FAULT. */
+int soft_port_allowed(struct vcpu *v, uint16_t port, unsigned len);
 int soft_in(struct vcpu *v, uint16_t port, unsigned len, uint32_t *val);
 int soft_out(struct vcpu *v, uint16_t port, unsigned len, uint32_t val);
 
