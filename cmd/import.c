@@ -31,7 +31,7 @@ static int import(const char *path, const char *name, bool quiet)
     if (r < 0)
         return say_err(&e, EXIT_KILN);
     if (!quiet)
-        fprintf(stderr, "imported %s\n", im.name);
+        say("imported %s", im.name);
     puts(im.digest);
     image_done(&im);
     return 0;

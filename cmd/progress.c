@@ -60,7 +60,7 @@ void progress_tell(void *ctx, const char *what, uint64_t done, uint64_t total)
     if (p->terminal)
         draw(what, done, total);
     else
-        fprintf(stderr, "%s\n", what);
+        fprintf(stderr, "kiln: %s\n", what);
 }
 
 void progress_done(struct progress *p)

@@ -31,7 +31,7 @@ static int pull(const char *ref, bool quiet)
     if (r < 0)
         return say_err(&e, EXIT_KILN);
     if (!quiet)
-        fprintf(stderr, "pulled %s\n", im.name);
+        say("pulled %s", im.name);
     puts(im.digest);
     image_done(&im);
     return 0;

@@ -42,7 +42,7 @@ struct run {
     int initrd, ready_fd;
     int signal; /* the last that came */
     char vsock[RUNDIR_PATH_MAX + 16];
-    char volume_file[VOLUME_MAX][RUNDIR_PATH_MAX + 16];
+    char tag[VOLUME_MAX][16]; /* of the volumes */
     sigset_t old_mask;
 };
 
@@ -79,17 +79,15 @@ static int take_signals(struct run *r, struct err *e)
     return r->watch.signal_fd < 0 ? err_errno(e, -errno, "signalfd") : 0;
 }
 
-static int pack_volumes(struct run *r, struct vm_conf *vc, struct err *e)
+static void add_shares(struct run *r, struct vm_conf *vc)
 {
     for (size_t i = 0; i < r->c->n_volumes; i++) {
-        snprintf(r->volume_file[i], sizeof(r->volume_file[i]), "%s/volume%u", r->dir.path,
-                 (unsigned)i & 7);
-        int rc = volume_pack(&r->c->volume[i], r->volume_file[i], &r->watch, e);
-        if (rc < 0)
-            return rc;
-        vc->disk[vc->n_disks++] = (struct vm_disk){.path = r->volume_file[i], .read_only = true};
+        const struct volume *v = &r->c->volume[i];
+
+        snprintf(r->tag[i], sizeof(r->tag[i]), "volume%u", (unsigned)i & 7);
+        vc->share[vc->n_shares++] =
+            (struct vm_share){.path = v->host, .tag = r->tag[i], .read_only = v->read_only};
     }
-    return 0;
 }
 
 static int start_machine(struct run *r, struct err *e)
@@ -117,9 +115,8 @@ static int start_machine(struct run *r, struct err *e)
     if (rc < 0)
         return rc;
     snprintf(r->vsock, sizeof(r->vsock), "%s/vsock", r->dir.path);
-    rc = pack_volumes(r, &vc, e);
-    if (rc == 0)
-        rc = initrd_build(c->kernel_dir, &r->initrd, e);
+    add_shares(r, &vc);
+    rc = initrd_build(c->kernel_dir, c->n_volumes > 0, &r->initrd, e);
     vc.initrd_fd = r->initrd;
     if (rc == 0)
         rc = session_listen(r->vsock, &r->ready_fd, e);
@@ -135,8 +132,8 @@ static int set_up(struct run *r, struct err *e)
 
     for (size_t i = 0; i < c->n_volumes; i++) {
         /* %c of 0: the fields of PF_MOUNT are ended by NULs */
-        len[i] = (size_t)snprintf(mount[i], sizeof(mount[i]), "squashfs%c/dev/vd%c%c%s%cro", 0,
-                                  (char)('b' + i), 0, c->volume[i].guest, 0);
+        len[i] = (size_t)snprintf(mount[i], sizeof(mount[i]), "virtiofs%c%s%c%s%c%s", 0, r->tag[i],
+                                  0, c->volume[i].guest, 0, c->volume[i].read_only ? "ro" : "");
         mounts[i] = mount[i];
     }
     struct session_setup su = {

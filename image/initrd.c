@@ -85,7 +85,33 @@ static int add_module(struct cpio *c, int dir, const char *name, struct err *e)
     return cpio_add(c, path, S_IFREG | 0644, 0, 0, ko, initrd_module_len(ko, len), e);
 }
 
-static int add_modules(struct cpio *c, const char *kernel_dir, struct err *e)
+/* Cuts " share" off the lines that have it, or such lines out, in place. Returns the new length. */
+static size_t filter_list(char *list, bool shares)
+{
+    static const char mark[] = " share";
+    const size_t n = sizeof(mark) - 1;
+    char *to = list, *from = list;
+
+    while (*from) {
+        size_t len = strcspn(from, "\n"), keep = len;
+        bool last = from[len] == '\0';
+        bool share = len > n && memcmp(from + len - n, mark, n) == 0;
+
+        if (share)
+            keep = shares ? len - n : 0;
+        if (keep > 0) {
+            memmove(to, from, keep);
+            to += keep;
+            *to++ = '\n'; /* in place of a newline, a mark, or the NUL at the end */
+        }
+        if (last)
+            break;
+        from += len + 1;
+    }
+    return (size_t)(to - list);
+}
+
+static int add_modules(struct cpio *c, const char *kernel_dir, bool shares, struct err *e)
 {
     char path[4096];
     size_t len;
@@ -97,17 +123,21 @@ static int add_modules(struct cpio *c, const char *kernel_dir, struct err *e)
     if (dir < 0)
         return errno == ENOENT ? 0 : err_errno(e, -errno, "%s", path); /* nothing modular */
     int r = read_file(dir, "list", LIST_LEN_MAX, &list, &len, e);
-    if (r == 0)
+    if (r == 0) {
+        len = filter_list((char *)list, shares);
         r = cpio_add(c, "modules", S_IFDIR | 0755, 0, 0, NULL, 0, e);
+    }
     if (r == 0)
         r = cpio_add(c, "modules/list", S_IFREG | 0644, 0, 0, list, len, e);
-    for (char *p = (char *)list, *line; r == 0 && (line = strsep(&p, "\n"));)
+    for (char *p = (char *)list, *line; r == 0 && p < (char *)list + len;) {
+        line = strsep(&p, "\n");
         if (line[0] && line[0] != '#')
             r = add_module(c, dir, line, e);
+    }
     return r < 0 ? err_wrap(e, r, "kernel %s", kernel_dir) : 0;
 }
 
-static int build(struct cpio *c, const char *kernel_dir, struct err *e)
+static int build(struct cpio *c, const char *kernel_dir, bool shares, struct err *e)
 {
     static const char *const dir[] = {"dev", "proc", "sys", "tmp", "kiln"};
     int r = 0;
@@ -120,18 +150,18 @@ static int build(struct cpio *c, const char *kernel_dir, struct err *e)
     if (r == 0)
         r = cpio_add(c, "init", S_IFREG | 0755, 0, 0, agent_image, agent_image_len, e);
     if (r == 0 && kernel_dir)
-        r = add_modules(c, kernel_dir, e);
+        r = add_modules(c, kernel_dir, shares, e);
     return r == 0 ? cpio_end(c, e) : r;
 }
 
-int initrd_build(const char *kernel_dir, int *ret, struct err *e)
+int initrd_build(const char *kernel_dir, bool shares, int *ret, struct err *e)
 {
     CLEANUP(fd) int fd = memfd_create("initrd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     struct cpio c = {.fd = fd};
 
     if (fd < 0)
         return err_errno(e, -errno, "memory for the initramfs");
-    int r = build(&c, kernel_dir, e);
+    int r = build(&c, kernel_dir, shares, e);
     if (r < 0)
         return r;
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)

@@ -98,13 +98,22 @@ static int import_local(struct store *s, const char *rest, store_progress p, voi
                         struct image *out, struct err *e)
 {
     CLEANUP(mem) char *path = strdup(rest);
+    char name[OCI_NAME_MAX + 1];
 
     if (!path)
         return err_set(e, -ENOMEM, "out of memory");
     char *tag = strchr(path, ':');
     if (tag)
         *tag++ = '\0';
-    return store_import_tagged(s, path, tag, tag && strchr(tag, ':') ? tag : NULL, p, ctx, out, e);
+    if (tag && strchr(tag, ':')) /* a whole name, as a docker-archive has it */
+        return store_import_tagged(s, path, tag, tag, p, ctx, out, e);
+    names_from_path(path, name);
+    if (tag && strlen(name) + strlen(tag) < OCI_NAME_MAX) {
+        char *colon = strrchr(name, ':');
+
+        snprintf(colon + 1, sizeof(name) - (size_t)(colon + 1 - name), "%s", tag);
+    }
+    return store_import_tagged(s, path, tag, tag ? name : NULL, p, ctx, out, e);
 }
 
 int store_pull(struct store *s, const char *ref, store_progress p, void *ctx, struct image *out,

@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 
 # What the agent needs before it can reach the host and the root disk; ext4 is built in.
 modules="virtio_mmio vmw_vsock_virtio_transport virtio_blk virtio-rng squashfs overlay"
+# What only shared folders need: these lines of the list end in " share".
+share_modules="virtiofs"
 target=$store/kernels/debian
 
 die() {
@@ -38,7 +40,7 @@ unpack_vmlinux() {
 }
 
 # Asking apt takes seconds: once a week will do.
-if [ -n "$(find "$target/key" -mtime -7 2>/dev/null)" ] && grep -q " $modules\$" "$target/key"; then
+if [ -n "$(find "$target/key" -mtime -7 2>/dev/null)" ] && grep -q " $modules + $share_modules\$" "$target/key"; then
     echo "kernel: $target is in place"
     exit 0
 fi
@@ -58,7 +60,7 @@ if [ -z "$package" ]; then
     [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64"
 fi
 version=$(apt-cache show --no-all-versions "$package" | sed -n 's/^Version: //p' | head -n 1)
-key="$package $version $modules"
+key="$package $version $modules + $share_modules"
 if [ "$(cat "$target/key" 2>/dev/null)" = "$key" ]; then
     touch "$target/key"
     echo "kernel: $target is up to date ($package $version)"
@@ -90,13 +92,26 @@ for d in "$work"/x/lib/modules/*; do
     release=$(basename "$d")
 done
 /sbin/depmod -b "$work/x" "$release"
-for m in $modules; do
-    /sbin/modprobe -d "$work/x" -S "$release" --show-depends "$m" || die "no module $m in $package"
-done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' > "$work/order"
-while read -r path; do
-    cp "$path" "$work/new/modules/"
-    basename "$path"
-done < "$work/order" > "$work/new/modules/list"
+# Files of the given modules, dependencies first.
+files_of() {
+    for m in "$@"; do
+        /sbin/modprobe -d "$work/x" -S "$release" --show-depends "$m" || die "no module $m in $package"
+    done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'
+}
+# Copies each file of standard input not copied before; prints its line of the list.
+take() {
+    while read -r path; do
+        f=$(basename "$path")
+        [ ! -e "$work/new/modules/$f" ] || continue
+        cp "$path" "$work/new/modules/"
+        echo "$f$1"
+    done
+}
+# shellcheck disable=SC2086 # lists of words
+{
+    files_of $modules | take ""
+    files_of $share_modules | take " share"
+} > "$work/new/modules/list"
 
 echo "$key" > "$work/new/key"
 chmod -R a+rX "$work/new"

@@ -53,6 +53,10 @@ struct vm {
 
 /* vm/load.c: read kernel and initrd, enter them on the boot CPU. */
 int vm_boot(struct vm *vm, const struct vm_conf *c, struct err *e) MUST_CHECK;
-void vm_unpark(struct vm *vm);
+/* An engine's half of the machine: VM and vCPUs. On failure nothing is left. */
+int vm_make_cpus(struct vm *vm, const struct cpu_engine *eng, struct cpu_vm **cpus, struct vcpu **v,
+                 struct err *e) MUST_CHECK;
+void vm_free_cpus(struct vm *vm);
+void vm_kick_all(struct vm *vm);
 
 #endif

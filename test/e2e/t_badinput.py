@@ -21,9 +21,9 @@ def test_flags(w):
     refused(w.kiln("run", "--memory"), "--memory")
     refused(w.kiln("run", "-e", "=x", IMAGE), "name")
     refused(w.kiln("run", "-v", "/tmp", IMAGE), "-v")
-    refused(w.kiln("run", "-v", "/tmp:/x", IMAGE), ":ro")
+    refused(w.kiln("run", "-v", "/tmp:x", IMAGE), "absolute path")
     refused(w.kiln("run", "-v", "/no/such:/x:ro", IMAGE), "/no/such")
-    refused(w.kiln("run", "--name", "a/b", IMAGE), "a/b")
+    refused(w.run("true", flags=["--name", "a/b"]), "a/b")
     refused(w.kiln("run", "--timeout", "soon", IMAGE), "soon")
     refused(w.kiln("no-such-verb"), "no-such-verb")
 

@@ -105,12 +105,17 @@ def test_what_is_written_is_gone_the_next_time(w):
     status(w.sh("test ! -e /new"), 0)
 
 
-def test_a_folder_is_given_as_a_copy(w):
+def test_a_folder_is_shared(w):
     folder = w.folder / "share"
     folder.mkdir()
     (folder / "file").write_text("from the host\n")
-    done = w.sh("cat /data/in/file; touch /data/in/x || echo refused", flags=["-v", f"{folder}:/data/in:ro"])
+    read_only = ["-v", f"{folder}:/data/in:ro"]
+    done = w.sh("cat /data/in/file; touch /data/in/x || echo refused", flags=read_only)
     same(done.stdout, b"from the host\nrefused\n")
+    script = "cd /d && echo new > made && mkdir sub && mv made sub/moved && rm file && ln -s /etc/passwd link"
+    status(w.sh(script, flags=["-v", f"{folder}:/d"]), 0)
+    same((folder / "sub" / "moved").read_text(), "new\n")
+    same(sorted(f.name for f in folder.iterdir()), ["link", "sub"])
 
 
 sys.exit(main(globals()))

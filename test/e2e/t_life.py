@@ -82,7 +82,8 @@ def test_a_killed_machine_is_a_sentence(w):
 
 def test_a_reboot_inside_ends_the_container_alone(w):
     done = w.run("reboot", "-f")
-    assert done.returncode in (129, 130, 137), done
+    # reboot(2) in a PID namespace ends its caller with 0 and all others by a signal; whichever comes first
+    assert done.returncode in (0, 129, 130, 137), done
 
 
 def test_a_name_is_taken_while_it_runs(w):

@@ -74,7 +74,7 @@ def test_a_shell_on_a_terminal(w):
     t.type(b"echo still $((1 + 1))\r")
     t.expect(b"\nstill 2\r\n")
     t.type(b"\x04")
-    same(t.end(), 130)
+    same(t.end(), 0)
 
 
 def test_output_of_both_streams_comes_in_order(w):

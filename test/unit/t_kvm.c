@@ -625,6 +625,40 @@ static void nonsense_is_refused_with_a_sentence(void **state)
     assert_non_null(strstr(e.msg, "cr0 0x80000000"));
 }
 
+/* Loaded state is hostile: whatever it says, set() refuses it or run() comes back. */
+static void any_state_is_refused_or_runs(void **state)
+{
+    struct world *w = world_of(state);
+    struct cpu_state s, good = entry(w);
+    struct err e = {0};
+    unsigned taken = 0, seed = 1;
+
+    for (unsigned i = 0; i < 400; i++) {
+        struct later l;
+
+        s = good;
+        for (unsigned n = 0; n <= i % 4; n++) /* a few bytes, of anything but the booleans */
+            ((uint8_t *)&s)[(unsigned)rand_r(&seed) % offsetof(struct cpu_state, mp)] =
+                (uint8_t)rand_r(&seed);
+        if (cpu_kvm.set(w->v, &s, &e) < 0)
+            continue;
+        taken++;
+        l = (struct later){.ms = 1, .fn = kick_it, .w = w};
+        assert_int_equal(pthread_create(&l.t, NULL, later_main, &l), 0);
+        do
+            assert_int_equal(cpu_kvm.run(w->v, &w->x, &e), 0);
+        while (w->x.kind != CPU_EXIT_KICKED && w->x.kind != CPU_EXIT_STUCK &&
+               w->x.kind != CPU_EXIT_SHUTDOWN);
+        pthread_join(l.t, NULL);
+        if (w->x.kind != CPU_EXIT_KICKED) {
+            set(w, &good);
+            run(w, CPU_EXIT_KICKED); /* the kick is still to be answered */
+        }
+        assert_int_equal(cpu_kvm.get(w->v, &s, &e), 0);
+    }
+    assert_true(taken > 100);
+}
+
 /* --- what KVM cannot emulate ---------------------------------------------- */
 
 static uint64_t fallbacks(struct world *w)
@@ -719,6 +753,7 @@ int main(void)
         T(events_in_delivery_are_part_of_the_state),
         T(another_cpu_waits_for_sipi_and_says_so),
         T(nonsense_is_refused_with_a_sentence),
+        T(any_state_is_refused_or_runs),
         T(an_instruction_kvm_does_not_know_is_executed_all_the_same),
         T(its_access_to_a_device_is_an_exit_like_any_other),
         T(its_access_to_the_local_apic_reaches_the_kernels),
