@@ -128,14 +128,10 @@ static int kvm_dirty_sync(struct cpu_vm *p, struct err *e)
 static int sync_tsc(struct kvm_cpu *v, struct err *e)
 {
     const struct clock *c = v->vm->c.clock;
-    uint64_t off;
-    int r;
 
     if (c->tsc_off == v->clock_off)
         return 0;
-    r = kvmstate_tsc_offset(v, &off);
-    if (r == 0)
-        r = kvmstate_set_tsc_offset(v, off + c->tsc_off - v->clock_off);
+    int r = kvmmsr_shift_tsc(v, c->tsc_off - v->clock_off);
     if (r < 0)
         return err_errno(e, r, "cpu %u: TSC offset", v->index);
     v->clock_off = c->tsc_off;

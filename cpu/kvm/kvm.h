@@ -66,7 +66,7 @@ struct kvm_cpu {
     unsigned mmio_pos;   /* bytes of it done before that piece */
     bool window_fresh;   /* run->ready_for_interrupt_injection speaks of now */
     uint64_t clock_off;  /* the machine clock's TSC offset the kernel's is in step with */
-    uint64_t msr_absent; /* bit per row of kvmstate.c's table: this KVM has no such MSR */
+    uint64_t msr_absent; /* bit per row of kvmmsr.c's table: this KVM has no such MSR */
 
     struct kvmemu *emu; /* owned; NULL until needed */
     int eoi_due;        /* vector whose EOI is to be reported before anything runs; -1 = none */
@@ -107,9 +107,16 @@ int kvmvcpu_answer(struct kvm_cpu *v, struct cpu_exit *x);
 int kvmstate_get(struct kvm_cpu *v, struct cpu_state *s, struct err *e) MUST_CHECK;
 int kvmstate_put(struct kvm_cpu *v, const struct cpu_state *s, const struct cpu_state *was,
                  struct err *e) MUST_CHECK;
+
+/* kvmmsr.c: as kvmstate_get() and _put(), their part. */
+int kvmmsr_get(struct kvm_cpu *v, struct cpu_state *s, struct err *e) MUST_CHECK;
+int kvmmsr_put(struct kvm_cpu *v, const struct cpu_state *s, const struct cpu_state *was,
+               struct err *e) MUST_CHECK;
 /* Guest TSC minus host TSC, as the kernel holds it. */
-int kvmstate_tsc_offset(struct kvm_cpu *v, uint64_t *off) MUST_CHECK;
-int kvmstate_set_tsc_offset(struct kvm_cpu *v, uint64_t off) MUST_CHECK;
+int kvmmsr_tsc_offset(struct kvm_cpu *v, uint64_t *off) MUST_CHECK;
+int kvmmsr_set_tsc_offset(struct kvm_cpu *v, uint64_t off) MUST_CHECK;
+/* Add to it; an armed TSC deadline stays at the guest time it had. */
+int kvmmsr_shift_tsc(struct kvm_cpu *v, uint64_t by) MUST_CHECK;
 
 /* kvmirq.c: the functions of struct cpu_engine. */
 int kvmirq_init(struct kvm_vm *vm, struct err *e) MUST_CHECK;

@@ -327,7 +327,7 @@ static int set_tsc(struct kvm_cpu *v, struct err *e)
                            "does not scale: take --engine interp",
                            (unsigned long long)c->tsc_khz, (unsigned long long)c->src.tsc_khz);
     }
-    r = kvmstate_set_tsc_offset(v, c->tsc_off);
+    r = kvmmsr_set_tsc_offset(v, c->tsc_off);
     if (r < 0)
         return err_errno(e, r, "cpu %u: TSC offset", v->index);
     v->clock_off = c->tsc_off;

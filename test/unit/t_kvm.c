@@ -13,7 +13,16 @@
 #include "test/unit/t.h"
 
 enum { RAM = 0x20000, CODE = 0x1000, HANDLER = 0x1800, STACK = 0x8000, NO_RAM = 0x30000 };
-enum { R_ID = 2, R_TPR = 8, R_LDR = 13, R_SVR = 15, R_ISR = 16, R_TMR = 24, R_LVT0 = 0x35 };
+enum {
+    R_ID = 2,
+    R_TPR = 8,
+    R_LDR = 13,
+    R_SVR = 15,
+    R_ISR = 16,
+    R_TMR = 24,
+    R_LVT_TIMER = 0x32,
+    R_LVT0 = 0x35
+};
 
 struct world {
     struct mem *mem;
@@ -625,6 +634,25 @@ static void nonsense_is_refused_with_a_sentence(void **state)
     assert_non_null(strstr(e.msg, "cr0 0x80000000"));
 }
 
+/* The guest's time stands still with the machine's clock; an armed deadline stays in its future. */
+static void a_deadline_survives_a_stop_of_the_clock(void **state)
+{
+    struct world *w = world_of(state);
+    struct cpu_state s = entry(w);
+
+    GUEST(w, 0xeb, 0xfe);
+    s.lapic[R_LVT_TIMER] = 0x40040; /* TSC deadline, vector 0x40 */
+    set(w, &s);
+    clock_stop(&w->clock);
+    s = get(w);
+    s.tsc_deadline = clock_tsc(&w->clock) + s.tsc_off + w->clock.tsc_khz * 60000; /* a minute */
+    set(w, &s);
+    clock_start(&w->clock);
+    kick_it(w);
+    run(w, CPU_EXIT_KICKED);
+    assert_true(get(w).tsc_deadline == s.tsc_deadline);
+}
+
 /* Loaded state is hostile: whatever it says, set() refuses it or run() comes back. */
 static void any_state_is_refused_or_runs(void **state)
 {
@@ -753,6 +781,7 @@ int main(void)
         T(events_in_delivery_are_part_of_the_state),
         T(another_cpu_waits_for_sipi_and_says_so),
         T(nonsense_is_refused_with_a_sentence),
+        T(a_deadline_survives_a_stop_of_the_clock),
         T(any_state_is_refused_or_runs),
         T(an_instruction_kvm_does_not_know_is_executed_all_the_same),
         T(its_access_to_a_device_is_an_exit_like_any_other),
