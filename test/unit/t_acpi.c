@@ -106,15 +106,29 @@ static char *slurp(const char *path)
     return text;
 }
 
-/* Disassembled by iasl, the DSDT says what we meant, and compiles again. */
+/* Run a program in `dir`, its output to the file log; its exit status. */
+static int run(const char *dir, const char *const argv[])
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        if (chdir(dir) == 0 && freopen("log", "a", stdout) && dup2(1, 2) == 2)
+            execvp(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Disassembled by iasl, the DSDT says what we meant, and compiles again without a warning. */
 static void the_dsdt_says_what_we_meant(void **state)
 {
     struct boot_machine m = machine(2, 12);
-    char dir[] = "/tmp/kiln-acpi-XXXXXX", cmd[256], path[64];
-
-    if (system("command -v iasl >/dev/null 2>&1") != 0)
-        skip();
+    char dir[] = "/tmp/kiln-acpi-XXXXXX", path[64];
     int n = acpi_build(&m, AT, buf, sizeof(buf), NULL);
+
     assert_true(n > 0);
     const uint8_t *fadt = table(le64(table(le64(buf + 24), "XSDT", n) + 36), "FACP", n);
     const uint8_t *dsdt = table(le64(fadt + 140), "DSDT", n);
@@ -124,16 +138,16 @@ static void the_dsdt_says_what_we_meant(void **state)
     assert_non_null(f);
     assert_int_equal(fwrite(dsdt, 1, le32(dsdt + 4), f), le32(dsdt + 4));
     fclose(f);
-    snprintf(cmd, sizeof(cmd),
-             "cd %s && iasl -d dsdt.aml >log 2>&1 && iasl -we dsdt.dsl >>log 2>&1", dir);
-    int status = system(cmd);
-    if (status) {
-        snprintf(cmd, sizeof(cmd), "cat %s/log", dir);
-        assert_int_equal(system(cmd), 0);
-    }
-    assert_int_equal(status, 0);
-    snprintf(path, sizeof(path), "%s/dsdt.dsl", dir);
-    CLEANUP(mem) char *text = slurp(path);
+    int r = run(dir, (const char *const[]){"iasl", "-d", "dsdt.aml", NULL});
+    if (r == 0)
+        r = run(dir, (const char *const[]){"iasl", "-we", "dsdt.dsl", NULL});
+    snprintf(path, sizeof(path), "%s/%s", dir, r == 0 ? "dsdt.dsl" : "log");
+    CLEANUP(mem) char *text = r == 127 ? NULL : slurp(path);
+    assert_int_equal(run(dir, (const char *const[]){"rm", "-r", dir, NULL}), 0);
+    if (r == 127)
+        skip(); /* iasl is not installed */
+    if (r != 0)
+        fail_msg("iasl: %s", text);
     static const char *const want[] = {
         "EisaId (\"PNP0501\")",
         "EisaId (\"PNP0B00\")",
@@ -147,8 +161,6 @@ static void the_dsdt_says_what_we_meant(void **state)
         if (!strstr(text, want[i]))
             fail_msg("the DSDT lacks %s", want[i]);
     }
-    snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
-    assert_int_equal(system(cmd), 0);
 }
 
 int main(void)
