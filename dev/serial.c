@@ -43,6 +43,7 @@ enum {
     LSR_ERRORS = 0x1e,
     LSR_THRE = 0x20,
     LSR_TEMT = 0x40,
+    POLLS_LISTEN = 16, /* more than a driver's start-up does */
     MSR_DELTA = 0x0f,
     MSR_CTS = 0x10,
     MSR_DSR = 0x20,
@@ -95,12 +96,21 @@ static void receive(struct serial *s, uint8_t byte)
     s->fifo[s->fifo_n++] = byte;
 }
 
-/* Move bytes from the host's queue into the FIFO while the guest says it is ready. */
+/* Does the guest expect input? Drivers probe IER, but with OUT2 off; those that send read the line
+ * status too, but once a byte. */
+static bool listens(const struct serial *s)
+{
+    bool interrupts = (s->ier & IER_RDI) && (s->mcr & MCR_OUT2);
+
+    return (interrupts || s->polls >= POLLS_LISTEN) && !(s->mcr & MCR_LOOP);
+}
+
+/* Move bytes from the host's queue into the FIFO. */
 static void refill(struct serial *s)
 {
     bool was_full = s->queue_n == SERIAL_QUEUE;
 
-    if (!(s->mcr & (MCR_DTR | MCR_RTS)) || (s->mcr & MCR_LOOP))
+    if (!listens(s))
         return;
     while (s->queue_n && s->fifo_n < fifo_size(s)) {
         receive(s, s->queue[s->queue_head]);
@@ -150,6 +160,7 @@ static uint64_t serial_read(void *dev, uint64_t off, unsigned len)
     uint8_t v = 0;
 
     (void)len;
+    s->polls = off != LSR ? 0 : (uint8_t)(s->polls < POLLS_LISTEN ? s->polls + 1 : s->polls);
     switch (off) {
     case RBR_THR:
         v = s->lcr & LCR_DLAB ? s->dll : read_data(s);
@@ -171,6 +182,7 @@ static uint64_t serial_read(void *dev, uint64_t off, unsigned len)
         v = s->mcr;
         break;
     case LSR:
+        refill(s);
         v = (uint8_t)(s->lsr | (s->fifo_n ? LSR_DR : 0) | LSR_THRE | LSR_TEMT);
         s->lsr = 0;
         break;
@@ -204,12 +216,14 @@ static void write_ier(struct serial *s, uint8_t v)
     if ((v & IER_THRI) && !(s->ier & IER_THRI))
         s->thre_pending = true;
     s->ier = v & IER_MASK;
+    refill(s);
 }
 
 static void write_fcr(struct serial *s, uint8_t v)
 {
-    /* Changing the enable bit resets the FIFOs too. */
-    if (((v ^ s->fcr) & FCR_ENABLE) || ((v & FCR_ENABLE) && (v & FCR_CLEAR_RX)))
+    /* Leaving FIFO mode clears too. Entering it would, but Linux does so with interrupts open: the
+     * byte that came in between is kept. */
+    if (((s->fcr & FCR_ENABLE) && !(v & FCR_ENABLE)) || ((v & FCR_ENABLE) && (v & FCR_CLEAR_RX)))
         s->fifo_n = 0;
     s->fcr = v & FCR_ENABLE ? v & FCR_KEPT : 0;
     refill(s);
@@ -221,6 +235,7 @@ static void serial_write(void *dev, uint64_t off, unsigned len, uint64_t val)
     uint8_t v = (uint8_t)val;
 
     (void)len;
+    s->polls = 0;
     switch (off) {
     case RBR_THR:
         if (s->lcr & LCR_DLAB)
@@ -301,12 +316,14 @@ void serial_visit(struct serial *s, struct state_io *io)
     state_bytes(io, 13, s->queue, sizeof(s->queue));
     state_u16(io, 14, &s->queue_head);
     state_u16(io, 15, &s->queue_n);
+    state_u8(io, 16, &s->polls);
     if (io->saving)
         return;
     s->ier &= IER_MASK;
     s->fcr = s->fcr & FCR_ENABLE ? s->fcr & FCR_KEPT : 0;
     s->mcr &= MCR_MASK;
     s->lsr &= LSR_ERRORS;
+    s->polls = s->polls < POLLS_LISTEN ? s->polls : POLLS_LISTEN;
     if (s->fifo_n > fifo_size(s) || s->queue_head >= SERIAL_QUEUE || s->queue_n > SERIAL_QUEUE)
         state_fail(io, "serial: a queue is longer than it can be");
     if (io->failed)

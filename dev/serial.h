@@ -1,9 +1,9 @@
 /* dev/serial.h - a 16550A serial port. Source: National Semiconductor PC16550D data sheet.
  *
  * Sending takes no time: the transmitter is always empty. Receiving goes through a queue of the
- * host's side (serial_in) that fills the 16-byte FIFO while the guest raises DTR or RTS, as a far
- * end with hardware flow control would: what is typed before a driver opens the port is kept, and
- * a FIFO reset loses no more than the FIFO.
+ * host's side (serial_in) that fills the 16-byte FIFO only while the guest listens: with the
+ * receive interrupt enabled, or polling the line status. So what is typed before a driver opens the
+ * port is kept, though drivers clear the FIFO and read the data register to clean up first.
  *
  * Owns no memory. Thread: all under the board's lock. */
 #ifndef DEV_SERIAL_H
@@ -34,6 +34,7 @@ struct serial { /* private */
     bool thre_pending;
     uint8_t fifo[SERIAL_FIFO];
     uint8_t fifo_n;
+    uint8_t polls; /* reads of the line status with nothing else between */
     uint8_t queue[SERIAL_QUEUE];
     uint16_t queue_head, queue_n;
 };

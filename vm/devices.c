@@ -117,6 +117,7 @@ void devices_serial_out(void *ctx, const uint8_t *bytes, size_t len)
 {
     struct devices *d = ctx;
 
+    d->on_virtio = false;
     write_all(d->console_out, bytes, len);
 }
 
@@ -124,20 +125,20 @@ static size_t console_out(void *ctx, const void *bytes, size_t len)
 {
     struct devices *d = ctx;
 
+    d->on_virtio = true;
     return write_all(d->console_out, bytes, len);
 }
 
-/* Input goes to the virtio console once its driver is there, else to the serial port. */
+/* Input goes to the port the guest last wrote to: a driver for the other one may be there, but
+ * nobody reads from it. */
 static size_t input_room(struct devices *d)
 {
-    size_t room = d->console ? console_room(d->console) : 0;
-
-    return room ? room : board_serial_room(d->vm->board);
+    return d->on_virtio ? console_room(d->console) : board_serial_room(d->vm->board);
 }
 
 static void input(struct devices *d, const uint8_t *p, size_t len)
 {
-    if (d->console && console_room(d->console))
+    if (d->on_virtio)
         console_in(d->console, p, len);
     else
         board_serial_in(d->vm->board, p, len);

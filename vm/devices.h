@@ -34,6 +34,7 @@ struct devices {
     int console_in, console_out; /* borrowed */
     struct loop_fd in_watch;
     bool in_held; /* the guest has no room: input is not watched */
+    bool on_virtio; /* the guest wrote to the virtio console last, not to the serial port */
 };
 
 int devices_add(struct vm *vm, const struct vm_conf *c, struct err *e) MUST_CHECK;

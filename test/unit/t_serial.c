@@ -67,6 +67,10 @@ static void open_port(uint8_t ier)
     outb(FCR, 0x07);
     outb(FCR, 0x01);
     outb(MCR, 0x0b);
+    (void)in(LSR);
+    (void)in(DATA);
+    (void)in(IIR);
+    (void)in(MSR);
     outb(IER, ier);
 }
 
@@ -130,6 +134,29 @@ static void input_waits_until_the_port_is_opened(void **state)
     }
     assert_false(f.level[4]);
     assert_int_equal(in(LSR), 0x60);
+}
+
+static void a_guest_that_polls_gets_input(void **state)
+{
+    unsigned polls = 0;
+
+    serial_in(&dev, (const uint8_t *)"ab", 2);
+    assert_int_equal(in(LSR)&1, 0);
+    outb(DATA, 'x');
+    while (!(in(LSR)&1))
+        assert_true(++polls < 100);
+    assert_true(polls > 4); /* a driver that only sends polls a little */
+    assert_int_equal(in(DATA), 'a');
+}
+
+static void entering_fifo_mode_keeps_the_byte_that_came(void **state)
+{
+    outb(MCR, 0x0b);
+    outb(IER, 1);
+    serial_in(&dev, (const uint8_t *)"ab", 2);
+    outb(FCR, 0x01);
+    assert_int_equal(in(DATA), 'a');
+    assert_int_equal(in(DATA), 'b');
 }
 
 static void the_trigger_level_tells_data_from_time_out(void **state)
@@ -209,6 +236,9 @@ int main(void)
             enabling_thri_interrupts_each_time_and_reading_iir_acknowledges, setup, teardown),
         cmocka_unit_test_setup_teardown(no_interrupt_leaves_without_out2, setup, teardown),
         cmocka_unit_test_setup_teardown(input_waits_until_the_port_is_opened, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_guest_that_polls_gets_input, setup, teardown),
+        cmocka_unit_test_setup_teardown(entering_fifo_mode_keeps_the_byte_that_came, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_trigger_level_tells_data_from_time_out, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_full_queue_says_when_it_has_room, setup, teardown),
