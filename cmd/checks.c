@@ -91,11 +91,20 @@ static void check_engine(struct check_result *r)
 {
     const struct cpu_engine *eng;
     struct err e = {0};
+    char works[64] = "";
 
-    if (cpu_engine_pick("auto", &eng, &e) < 0)
+    if (cpu_engine_pick("auto", &eng, &e) < 0) {
         check_says(r, CHECK_MISSING, "%s", e.msg);
-    else
-        check_says(r, CHECK_OK, "auto takes %s", eng->name);
+        return;
+    }
+    for (const struct cpu_engine *const *p = cpu_engines(); *p; p++) {
+        size_t n = strlen(works);
+        bool hw;
+
+        if ((*p)->probe(&hw, NULL) == 0)
+            snprintf(works + n, sizeof(works) - n, "%s%s", n ? ", " : "", (*p)->name);
+    }
+    check_says(r, CHECK_OK, "%s; auto takes %s", works, eng->name);
 }
 
 /* --- memory and limits ----------------------------------------------------- */
