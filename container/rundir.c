@@ -68,7 +68,7 @@ static bool stale(int base, const char *id)
 {
     char path[RUNDIR_ID_LEN + 8];
 
-    snprintf(path, sizeof(path), "%s/lock", id);
+    snprintf(path, sizeof(path), "%.*s/lock", RUNDIR_ID_LEN, id);
     CLEANUP(fd) int fd = openat(base, path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0;
 }
@@ -77,7 +77,7 @@ static bool has_name(int base, const char *id, const char *name)
 {
     char path[RUNDIR_ID_LEN + 8], text[RUNDIR_NAME_MAX + 2] = "";
 
-    snprintf(path, sizeof(path), "%s/name", id);
+    snprintf(path, sizeof(path), "%.*s/name", RUNDIR_ID_LEN, id);
     CLEANUP(fd) int fd = openat(base, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && strcmp(text, name) == 0;
 }

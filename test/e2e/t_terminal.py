@@ -83,6 +83,16 @@ def test_output_of_both_streams_comes_in_order(w):
     same(t.end(), 0)
 
 
+def test_ctrl_c_twice_ends_a_machine_that_hangs(w):
+    t = Terminal(w, ["sh", "-c", "echo ready; cat"])
+    t.expect(b"ready")
+    machine = [pid for pid in w.processes() if pid != t.p.pid]
+    same(len(machine), 1)
+    os.kill(machine[0], signal.SIGSTOP)
+    t.type(b"\x03\x03")
+    same(t.end(), 130)
+
+
 def test_i_and_t_without_a_terminal_is_refused(w):
     done = w.run("true", flags=["-it"])
     same(done.returncode, 125)
