@@ -25,7 +25,7 @@ static const char help[] =
     "  --share TAG=DIR[:ro] a folder for the guest: mount -t virtiofs TAG /mnt; up to 7\n"
     "  --cpus N             virtual CPUs (default 1)\n"
     "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
-    "  --engine NAME        auto, kvm or interp (default auto)\n"
+    "  --engine NAME        auto, kvm, bt or interp (default auto)\n"
     "  --console MODE       stdio (default), none: nothing is read or shown\n"
     "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
     "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"

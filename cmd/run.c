@@ -31,7 +31,7 @@ static const char help[] =
     "      --read-only        refuse writes to the root file system\n"
     "  -v, --volume HOST:GUEST[:ro]\n"
     "                         share a folder of this host\n"
-    "      --engine NAME      auto, kvm or interp (default auto)\n"
+    "      --engine NAME      auto, kvm, bt or interp (default auto)\n"
     "      --kernel PATH      guest kernel: a file, or a folder with its modules\n"
     "      --timeout TIME     stop after this long, such as 30 or 5m\n"
     "      --rm               accepted: nothing of a container outlives it\n"

@@ -4,7 +4,7 @@
 
 #include "cpu/cpu.h"
 
-static const struct cpu_engine *const engines[] = {&cpu_kvm, &cpu_interp, NULL};
+static const struct cpu_engine *const engines[] = {&cpu_kvm, &cpu_bt, &cpu_interp, NULL};
 
 const struct cpu_engine *const *cpu_engines(void)
 {
@@ -48,5 +48,5 @@ int cpu_engine_pick(const char *name, const struct cpu_engine **ret, struct err 
         *ret = engines[n];
         return 0;
     }
-    return err_set(e, -EINVAL, "engine '%s': not one of auto, kvm, interp", name);
+    return err_set(e, -EINVAL, "engine '%s': not one of auto, kvm, bt, interp", name);
 }

@@ -51,8 +51,9 @@ static uint64_t run_one(struct bt_cpu *c, uint32_t site)
     v->s.rip = c->page_lin + (site & SITE_OFF);
     v->s.rflags = flags_unpack(v->s.rflags, c->flags);
     c->stub_calls++;
-    c->stop = interp_one(v);
-    if (c->stop != SOFT_OK || (site & SITE_ENDS) || v->mode != mode ||
+    c->stop = interp_insn(v);
+    if (c->stop != SOFT_OK || (site & SITE_ENDS) || v->mode != mode || v->align_check ||
+        atomic_load_explicit(&v->requests, memory_order_relaxed) ||
         kills != __atomic_load_n(&b->kills, __ATOMIC_RELAXED)) {
         c->called_out = true;
         return BT_LEAVE;
@@ -188,6 +189,13 @@ static bool fp_traps(const struct vcpu *v)
     return (fcw & 0x3f) != 0x3f || (mxcsr & 0x1f80) != 0x1f80;
 }
 
+/* What is translated: 64-bit code. #AC is the interpreter's, too. */
+static bool translatable(const struct vcpu *v)
+{
+    return (v->mode & (MODE_CS | MODE_LMA)) == (MODE_CS64 | MODE_LMA) && !v->align_check &&
+           !fp_traps(v);
+}
+
 static int exec(struct vcpu *v)
 {
     struct bt_cpu *c = cpu_of(v);
@@ -200,7 +208,7 @@ static int exec(struct vcpu *v)
     while (!atomic_load_explicit(&v->requests, memory_order_relaxed)) {
         struct link *from = NULL;
 
-        if ((v->mode & (MODE_CS | MODE_LMA)) != (MODE_CS64 | MODE_LMA) || fp_traps(v)) {
+        if (!translatable(v)) {
             stop = interp_block(v);
             if (stop != SOFT_OK)
                 return stop;
@@ -212,7 +220,7 @@ static int exec(struct vcpu *v)
 
             if (!k) {
                 if (stop == SOFT_OK)
-                    stop = interp_one(v);
+                    stop = interp_insn(v);
                 from = NULL;
                 break;
             }

@@ -150,6 +150,15 @@ int interp_one(struct vcpu *v)
     return rc;
 }
 
+int interp_insn(struct vcpu *v)
+{
+    int rc = run_one(v->engine, v);
+
+    if (rc == SOFT_OK || rc == SOFT_BREAK)
+        soft_insn_done(v);
+    return rc;
+}
+
 int interp_block(struct vcpu *v)
 {
     int rc = SOFT_OK;

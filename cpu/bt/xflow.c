@@ -1,0 +1,229 @@
+/* Ways out of a block: links within the page, the jump cache, calls and returns. */
+#include "cpu/bt/xlat_priv.h"
+
+bool xflow_ends(enum way w)
+{
+    switch (w) {
+    case WAY_INTERP_END:
+    case WAY_CALL:
+    case WAY_CALL_IND:
+    case WAY_RET:
+    case WAY_JMP:
+    case WAY_JMP_IND:
+    case WAY_JCC:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* --- leaving --------------------------------------------------------------- */
+
+void xflow_leave_with_t0(struct xlat *x)
+{
+    emit_store_gs(x->e, T0, CPU(exit_rip));
+    emit_mov_imm32(x->e, T1, 0);
+    emit_store_gs(x->e, T1, CPU(exit_link));
+    emit_jmp(x->e, x->b->stub_leave);
+}
+
+/* To the linear address in T0, flags in memory: by the jump cache, else to the dispatcher. */
+static void jump_t0(struct xlat *x)
+{
+    struct emit *e = x->e;
+    uint32_t jc = CPU(jc) + x->k->mode * (uint32_t)sizeof(((struct bt_cpu *)0)->jc[0]);
+
+    emit_mov32_rr(e, T1, T0);
+    emit_alu_imm(e, false, 4, T1, JC_SIZE - 1);
+    emit_rex(e, false, 0, 0, T1); /* shl T1d, 4 */
+    emit_1(e, 0xc1);
+    emit_1(e, 0xe0 | (T1 & 7));
+    emit_1(e, 4);
+    emit_gs(e, true, 0x33, T0, CPU(epoch_xor));
+    emit_gs_base(e, true, 0x3b, T0, T1, jc + (uint32_t)offsetof(struct jc_entry, rip));
+    uint8_t *miss = emit_jcc_fwd(e, CC_NE);
+    emit_gs(e, true, 0x33, T0, CPU(epoch_xor));
+    emit_alu_imm(e, true, 4, T0, ~(MEM_PAGE - 1));
+    emit_store_gs(e, T0, CPU(page_lin));
+    emit_gs_base(e, false, 0xff, 4, T1, jc + (uint32_t)offsetof(struct jc_entry, entry)); /* jmp */
+    emit_patch(e, miss);
+    emit_gs(e, true, 0x33, T0, CPU(epoch_xor));
+    xflow_leave_with_t0(x);
+}
+
+/* The jump of link n starts here; it goes to the code that leaves for the page's offset `off` until
+ * linked. The field that is patched must not cross 4 bytes. */
+static void link_jump(struct xlat *x, unsigned n, int cc)
+{
+    struct emit *e = x->e;
+    unsigned opcode = cc < 0 ? 1 : 2;
+
+    while (((uintptr_t)e->p + opcode) & 3)
+        emit_1(e, 0x90);
+    if (cc < 0) {
+        emit_1(e, 0xe9);
+    } else {
+        emit_1(e, 0x0f);
+        emit_1(e, (uint8_t)(0x80 | cc));
+    }
+    x->k->link[n].rel32 = e->p;
+    x->k->link[n].flags_in_memory = x->st != ST_EFLAGS;
+    emit_4(e, 0);
+}
+
+/* The code an unlinked link goes to. */
+static void link_cold(struct xlat *x, unsigned n, uint32_t off)
+{
+    struct emit *e = x->e;
+    struct link *l = &x->k->link[n];
+
+    emit_patch(e, l->rel32);
+    l->unlinked = emit_here(e);
+    if (!l->flags_in_memory)
+        xinsn_save_flags(e);
+    emit_load_gs(e, T0, CPU(page_lin));
+    emit_lea(e, true, T0, T0, 0xff, 1, (int32_t)off);
+    emit_store_gs(e, T0, CPU(exit_rip));
+    emit_mov_imm64(e, T1, (uint64_t)(uintptr_t)l);
+    emit_store_gs(e, T1, CPU(exit_link));
+    emit_jmp(e, x->b->stub_leave);
+}
+
+/* Unconditionally to `off` relative to the page (which may lie outside of it). */
+void xflow_go(struct xlat *x, unsigned n, int64_t off)
+{
+    if (off >= 0 && off < MEM_PAGE) {
+        link_jump(x, n, -1);
+        link_cold(x, n, (uint32_t)off);
+        return;
+    }
+    xinsn_want_memory(x);
+    emit_load_gs(x->e, T0, CPU(page_lin));
+    emit_lea(x->e, true, T0, T0, 0xff, 1, (int32_t)off);
+    jump_t0(x);
+}
+
+/* --- control flow ---------------------------------------------------------- */
+
+static int64_t target(const struct xlat *x, unsigned i)
+{
+    return (int64_t)x->off[i + 1] + x->in[i].op[0].imm.value.s;
+}
+
+static void push_return(struct xlat *x, unsigned i)
+{
+    struct lookup *l = xinsn_push_slot(x, i, KF_ALL);
+
+    emit_load_gs(x->e, T1, CPU(page_lin));
+    emit_lea(x->e, true, T1, T1, 0xff, 1, x->off[i + 1]);
+    xinsn_store_t0(x->e, T1);
+    xinsn_rsp_add(x, -8);
+    l->after = emit_here(x->e); /* never used: the call-out leaves */
+}
+
+static void do_call(struct xlat *x, unsigned i)
+{
+    push_return(x, i);
+    xflow_go(x, 0, target(x, i));
+}
+
+/* Target of an indirect jump or call into tmp[3]. False: by interpretation. */
+static bool indirect_target(struct xlat *x, unsigned i)
+{
+    const ZydisDecodedOperand *o = &x->in[i].op[0];
+    struct emit *e = x->e;
+    bool high;
+
+    if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+        xinsn_load_guest(e, T0, (unsigned)rewrite_gpr(o->reg.value, &high));
+        xinsn_before_clobber(x, KF_ALL);
+    } else {
+        if (!xinsn_address(x, i, o))
+            return false;
+        xinsn_before_clobber(x, KF_ALL);
+        struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
+        xinsn_load_t0(e, T0);
+        l->after = emit_here(e);
+    }
+    emit_store_gs(e, T0, CPU(tmp[3]));
+    return true;
+}
+
+static void do_indirect(struct xlat *x, unsigned i)
+{
+    uint8_t *mark = x->e->p;
+
+    if (!indirect_target(x, i)) {
+        x->e->p = mark;
+        xinsn_interp(x, i);
+        return;
+    }
+    if (x->kind[i].way == WAY_CALL_IND)
+        push_return(x, i);
+    emit_load_gs(x->e, T0, CPU(tmp[3]));
+    jump_t0(x);
+}
+
+static void do_ret(struct xlat *x, unsigned i)
+{
+    const ZydisDecodedOperand *o = &x->in[i].op[0];
+    int32_t more = x->in[i].z.operand_count_visible && o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE
+                       ? (int32_t)(o->imm.value.u & 0xffff)
+                       : 0;
+
+    emit_mov_rr(x->e, T0, HOST_GUEST_RSP);
+    xinsn_before_clobber(x, KF_ALL);
+    struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
+    xinsn_load_t0(x->e, T0);
+    xinsn_rsp_add(x, 8 + more);
+    l->after = emit_here(x->e);
+    jump_t0(x);
+}
+
+static void do_jcc(struct xlat *x, unsigned i)
+{
+    int64_t to = target(x, i), next = x->off[i + 1];
+    int cc = x->in[i].raw[x->in[i].z.raw.prefix_count] == 0x0f
+                 ? x->in[i].raw[x->in[i].z.raw.prefix_count + 1] & 15
+                 : x->in[i].raw[x->in[i].z.raw.prefix_count] & 15;
+
+    xinsn_want_eflags(x);
+    if (to >= 0 && to < MEM_PAGE) {
+        link_jump(x, 0, cc);
+        enum st st = x->st;
+        xflow_go(x, 1, next);
+        x->st = st;
+        link_cold(x, 0, (uint32_t)to);
+        return;
+    }
+    uint8_t *taken = emit_jcc_fwd(x->e, (enum cc)cc);
+    enum st st = x->st;
+    xflow_go(x, 1, next);
+    x->st = st;
+    emit_patch(x->e, taken);
+    xflow_go(x, 0, to);
+}
+
+void xflow_emit(struct xlat *x, unsigned i)
+{
+    switch (x->kind[i].way) {
+    case WAY_CALL:
+        do_call(x, i);
+        break;
+    case WAY_JMP:
+        xflow_go(x, 0, target(x, i));
+        break;
+    case WAY_CALL_IND:
+    case WAY_JMP_IND:
+        do_indirect(x, i);
+        break;
+    case WAY_RET:
+        do_ret(x, i);
+        break;
+    case WAY_JCC:
+        do_jcc(x, i);
+        break;
+    default:
+        BUG("not a jump");
+    }
+}

@@ -1,0 +1,464 @@
+/* Instructions that compute: their operands' addresses, their registers, their flags. */
+#include "cpu/bt/xlat_priv.h"
+
+#define VCPU(field) ((uint32_t)offsetof(struct vcpu, field))
+
+/* --- flags ----------------------------------------------------------------- */
+
+/* EFLAGS to memory: LAHF and SETO through rax, T1 clobbered. EFLAGS stay. */
+void xinsn_save_flags(struct emit *e)
+{
+    static const uint8_t take[] = {0x9f, 0x0f, 0x90, 0xc0}; /* lahf; seto al */
+
+    emit_mov_rr(e, T1, H_AX);
+    emit_bytes(e, take, sizeof(take));
+    emit_gs(e, false, 0x89, H_AX, CPU(flags));
+    emit_mov_rr(e, H_AX, T1);
+}
+
+void xinsn_load_flags(struct emit *e)
+{
+    static const uint8_t make[] = {0x04, 0x7f, 0x9e}; /* add al, 127; sahf */
+
+    emit_mov_rr(e, T1, H_AX);
+    emit_gs(e, false, 0x8b, H_AX, CPU(flags));
+    emit_bytes(e, make, sizeof(make));
+    emit_mov_rr(e, H_AX, T1);
+}
+
+/* What follows destroys EFLAGS; `live` are the flags still wanted. T1 clobbered. */
+void xinsn_before_clobber(struct xlat *x, uint8_t live)
+{
+    if (!live) {
+        x->st = ST_DEAD;
+        return;
+    }
+    if (x->st == ST_EFLAGS)
+        xinsn_save_flags(x->e);
+    x->st = ST_MEMORY;
+}
+
+/* What follows reads flags, or leaves some that are wanted later. T1 clobbered. */
+void xinsn_want_eflags(struct xlat *x)
+{
+    if (x->st == ST_MEMORY) {
+        xinsn_load_flags(x->e);
+        x->st = ST_BOTH;
+    }
+}
+
+void xinsn_want_memory(struct xlat *x)
+{
+    if (x->st == ST_EFLAGS) {
+        xinsn_save_flags(x->e);
+        x->st = ST_BOTH;
+    }
+}
+
+/* --- registers ------------------------------------------------------------- */
+
+static bool in_memory(unsigned g)
+{
+    return g >= R9 && g <= R11;
+}
+
+static unsigned host_reg(unsigned g)
+{
+    return g == RSP ? HOST_GUEST_RSP : g;
+}
+
+/* Guest register g into host register h (which is h itself when it lives in one). */
+void xinsn_load_guest(struct emit *e, unsigned h, unsigned g)
+{
+    if (in_memory(g))
+        emit_load_gs(e, h, CPU(mem_gpr) + 8 * (g - R9));
+    else
+        emit_mov_rr(e, h, host_reg(g));
+}
+
+/* Which guest registers living in memory an instruction names outside of its memory operand. */
+static unsigned memory_regs(const struct xinsn *i, uint8_t out[4], bool written[4])
+{
+    unsigned n = 0;
+
+    for (unsigned k = 0; k < i->z.operand_count; k++) {
+        const ZydisDecodedOperand *o = &i->op[k];
+        bool high;
+
+        if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        int g = rewrite_gpr(o->reg.value, &high);
+        if (g < 0 || high || !in_memory((unsigned)g))
+            continue;
+        unsigned at = 0;
+        while (at < n && out[at] != g)
+            at++;
+        if (at == n) {
+            if (n == 4)
+                return 5;
+            out[n] = (uint8_t)g;
+            written[n++] = false;
+        }
+        written[at] |= (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+    }
+    return n;
+}
+
+/* --- addresses ------------------------------------------------------------- */
+
+/* The linear address of `o` into T0; T1 may be clobbered; EFLAGS kept. False: not by this way. */
+bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o)
+{
+    struct emit *e = x->e;
+    bool w = x->in[i].z.address_width == 64, high;
+    unsigned base = 0xff, index = 0xff;
+    int64_t disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
+
+    if (o->mem.base == ZYDIS_REGISTER_RIP) {
+        disp += x->off[i + 1];
+        if (disp != (int32_t)disp)
+            return false;
+        emit_load_gs(e, T0, CPU(page_lin));
+        emit_lea(e, true, T0, T0, 0xff, 1, (int32_t)disp);
+    } else if (o->mem.base == ZYDIS_REGISTER_EIP) {
+        return false;
+    } else {
+        if (o->mem.base != ZYDIS_REGISTER_NONE) {
+            base = (unsigned)rewrite_gpr(o->mem.base, &high);
+            if (in_memory(base))
+                xinsn_load_guest(e, T0, base);
+            base = in_memory(base) ? T0 : host_reg(base);
+        }
+        if (o->mem.index != ZYDIS_REGISTER_NONE) {
+            index = (unsigned)rewrite_gpr(o->mem.index, &high);
+            if (in_memory(index))
+                xinsn_load_guest(e, T1, index);
+            index = in_memory(index) ? T1 : host_reg(index);
+        }
+        if (base == 0xff && index == 0xff)
+            emit_mov_imm64(e, T0, w ? (uint64_t)disp : (uint32_t)disp);
+        else
+            emit_lea(e, w, T0, base, index, o->mem.scale ? o->mem.scale : 1, (int32_t)disp);
+    }
+    if (o->mem.segment == ZYDIS_REGISTER_FS || o->mem.segment == ZYDIS_REGISTER_GS) {
+        unsigned s = o->mem.segment == ZYDIS_REGISTER_FS ? SEG_FS : SEG_GS;
+        uint32_t at = VCPU(s.seg) + s * (uint32_t)sizeof(struct x86_seg) +
+                      (uint32_t)offsetof(struct x86_seg, base);
+
+        emit_load_gs(e, T1, CPU(v));
+        emit_rex(e, true, T1, 0, T1); /* mov T1, [T1 + at] */
+        emit_1(e, 0x8b);
+        emit_1(e, (uint8_t)(0x80 | (T1 & 7) << 3 | (T1 & 7)));
+        emit_4(e, at);
+        emit_lea(e, true, T0, T0, T1, 1, 0);
+    }
+    return true;
+}
+
+struct lookup *xinsn_look_up(struct xlat *x, unsigned i, bool write, unsigned bytes, unsigned align)
+{
+    struct lookup *l = &x->cold[x->n_cold++];
+
+    l->site = x->off[i] | (xflow_ends(x->kind[i].way) ? SITE_ENDS : 0);
+    btmem_lookup(x->e, l, x->set, write, bytes, align);
+    return l;
+}
+
+/* --- one instruction ------------------------------------------------------- */
+
+void xinsn_interp(struct xlat *x, unsigned i)
+{
+    static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+
+    xinsn_want_memory(x);
+    emit_mov_imm32(x->e, T1, x->off[i] | (xflow_ends(x->kind[i].way) ? SITE_ENDS : 0));
+    emit_call(x->e, x->b->stub_interp);
+    emit_bytes(x->e, nop5, sizeof(nop5)); /* the stub returns behind it */
+    x->st = ST_BOTH;
+}
+
+static void after_insn(struct xlat *x, unsigned i)
+{
+    if (x->kind[i].writes)
+        x->st = ST_EFLAGS;
+}
+
+/* Flags as instruction i must find them, after whatever clobbers. */
+static void prepare_flags(struct xlat *x, unsigned i)
+{
+    const struct kind *k = &x->kind[i];
+    uint8_t kept = x->live_in[i + 1] & (uint8_t)~k->kills;
+
+    if (k->reads || (k->writes && kept))
+        xinsn_want_eflags(x);
+}
+
+/* Copy instruction i with its registers; memory operand, if any, already at [T0]. False: nothing
+ * emitted. */
+static bool copy(struct xlat *x, unsigned i)
+{
+    static const uint8_t temps_reg[] = {T0, T1}, temps_mem[] = {T1};
+    const struct xinsn *in = &x->in[i];
+    bool mem = x->kind[i].mem >= 0;
+    const uint8_t *temps = mem ? temps_mem : temps_reg;
+    uint8_t regs[4];
+    bool written[4];
+    unsigned n = memory_regs(in, regs, written);
+    struct regmap m;
+    struct emit *e = x->e;
+
+    for (unsigned g = 0; g < 16; g++)
+        m.to[g] = (uint8_t)host_reg(g);
+    for (unsigned k = 0; k < n; k++) {
+        m.to[regs[k]] = temps[k];
+        xinsn_load_guest(e, temps[k], regs[k]);
+    }
+    if (!rewrite(e, in, &m))
+        return false;
+    for (unsigned k = 0; k < n; k++) {
+        if (written[k])
+            emit_store_gs(e, temps[k], CPU(mem_gpr) + 8 * (regs[k] - R9));
+    }
+    return true;
+}
+
+/* Can copy() succeed? Asked before anything is emitted. */
+static bool copyable(const struct xlat *x, unsigned i)
+{
+    static uint8_t room[64]; /* never read: rewrite() only measures here */
+    uint8_t regs[4];
+    bool written[4];
+    unsigned n = memory_regs(&x->in[i], regs, written);
+    struct emit trial = {.p = room, .end = room + sizeof(room)};
+    struct regmap m;
+
+    if (n > (x->kind[i].mem >= 0 ? 1u : 2u))
+        return false;
+    for (unsigned g = 0; g < 16; g++)
+        m.to[g] = (uint8_t)(in_memory(g) ? T1 : host_reg(g));
+    return rewrite(&trial, &x->in[i], &m);
+}
+
+static void do_mem(struct xlat *x, unsigned i)
+{
+    const struct kind *k = &x->kind[i];
+    uint8_t *mark = x->e->p;
+
+    if (!copyable(x, i) || !xinsn_address(x, i, &x->in[i].op[k->mem])) {
+        x->e->p = mark;
+        xinsn_interp(x, i);
+        return;
+    }
+    xinsn_before_clobber(x, k->reads | (x->live_in[i + 1] & (uint8_t)~k->kills));
+    struct lookup *l = xinsn_look_up(x, i, k->mem_write, k->mem_bytes, k->align);
+    prepare_flags(x, i);
+    copy(x, i);
+    after_insn(x, i);
+    l->after = emit_here(x->e);
+}
+
+static void do_regs(struct xlat *x, unsigned i)
+{
+    if (!copyable(x, i)) {
+        xinsn_interp(x, i);
+        return;
+    }
+    prepare_flags(x, i);
+    copy(x, i);
+    after_insn(x, i);
+}
+
+static void do_lea(struct xlat *x, unsigned i)
+{
+    const struct xinsn *in = &x->in[i];
+    ZydisDecodedOperand o = in->op[1];
+    uint8_t *mark = x->e->p;
+    bool high;
+    unsigned g = (unsigned)rewrite_gpr(in->op[0].reg.value, &high);
+
+    o.mem.segment = ZYDIS_REGISTER_DS; /* LEA has no segment */
+    if (in->z.operand_width == 16 || !xinsn_address(x, i, &o)) {
+        x->e->p = mark;
+        xinsn_interp(x, i);
+        return;
+    }
+    if (in->z.operand_width == 32)
+        emit_mov32_rr(x->e, T0, T0);
+    if (in_memory(g))
+        emit_store_gs(x->e, T0, CPU(mem_gpr) + 8 * (g - R9));
+    else
+        emit_mov_rr(x->e, host_reg(g), T0);
+}
+
+void xinsn_rsp_add(struct xlat *x, int32_t n)
+{
+    emit_lea(x->e, true, HOST_GUEST_RSP, HOST_GUEST_RSP, 0xff, 1, n);
+}
+
+/* mov [T0], reg  /  mov reg, [T0] */
+void xinsn_store_t0(struct emit *e, unsigned reg)
+{
+    emit_rex(e, true, reg, 0, T0);
+    emit_1(e, 0x89);
+    emit_1(e, (uint8_t)((reg & 7) << 3 | (T0 & 7)));
+}
+
+void xinsn_load_t0(struct emit *e, unsigned reg)
+{
+    emit_rex(e, true, reg, 0, T0);
+    emit_1(e, 0x8b);
+    emit_1(e, (uint8_t)((reg & 7) << 3 | (T0 & 7)));
+}
+
+struct lookup *xinsn_push_slot(struct xlat *x, unsigned i, uint8_t live)
+{
+    emit_lea(x->e, true, T0, HOST_GUEST_RSP, 0xff, 1, -8);
+    xinsn_before_clobber(x, live);
+    return xinsn_look_up(x, i, true, 8, 0);
+}
+
+static void do_push(struct xlat *x, unsigned i)
+{
+    const ZydisDecodedOperand *o = &x->in[i].op[0];
+    struct lookup *l = xinsn_push_slot(x, i, x->live_in[i + 1]);
+
+    if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+        emit_rex(x->e, true, 0, 0, T0); /* mov qword [T0], imm32 */
+        emit_1(x->e, 0xc7);
+        emit_1(x->e, T0 & 7);
+        emit_4(x->e, (uint32_t)o->imm.value.u);
+    } else {
+        bool high;
+        unsigned g = (unsigned)rewrite_gpr(o->reg.value, &high);
+
+        if (in_memory(g))
+            xinsn_load_guest(x->e, T1, g);
+        xinsn_store_t0(x->e, in_memory(g) ? T1 : host_reg(g));
+    }
+    xinsn_rsp_add(x, -8);
+    l->after = emit_here(x->e);
+}
+
+static void do_pop(struct xlat *x, unsigned i)
+{
+    bool high;
+    unsigned g = (unsigned)rewrite_gpr(x->in[i].op[0].reg.value, &high);
+
+    emit_mov_rr(x->e, T0, HOST_GUEST_RSP);
+    xinsn_before_clobber(x, x->live_in[i + 1]);
+    struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
+    xinsn_rsp_add(x, 8);
+    if (in_memory(g)) {
+        xinsn_load_t0(x->e, T1);
+        emit_store_gs(x->e, T1, CPU(mem_gpr) + 8 * (g - R9));
+    } else {
+        xinsn_load_t0(x->e, host_reg(g));
+    }
+    l->after = emit_here(x->e);
+}
+
+static void do_leave(struct xlat *x, unsigned i)
+{
+    emit_mov_rr(x->e, T0, H_BP);
+    xinsn_before_clobber(x, x->live_in[i + 1]);
+    struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
+    emit_lea(x->e, true, HOST_GUEST_RSP, H_BP, 0xff, 1, 8);
+    xinsn_load_t0(x->e, H_BP);
+    l->after = emit_here(x->e);
+}
+
+/* DIV and IDIV after a check that no #DE can come; what the check does not pass is interpreted, and
+ * raises #DE there or not. IDIV passes when the dividend is a sign extension and the divisor
+ * neither 0 nor -1. */
+static void do_div(struct xlat *x, unsigned i)
+{
+    const struct xinsn *in = &x->in[i];
+    const struct kind *k = &x->kind[i];
+    struct emit *e = x->e;
+    bool w = in->z.operand_width == 64, is_signed = in->z.mnemonic == ZYDIS_MNEMONIC_IDIV, high;
+    unsigned d = T1, ext = is_signed ? 7 : 6;
+    struct lookup *l = NULL;
+    uint8_t *mark = e->p;
+
+    if (k->mem >= 0) {
+        if (!xinsn_address(x, i, &in->op[k->mem])) {
+            e->p = mark;
+            xinsn_interp(x, i);
+            return;
+        }
+        xinsn_before_clobber(x, 0);
+        l = xinsn_look_up(x, i, false, k->mem_bytes, 0);
+        emit_rex(e, w, T1, 0, T0); /* mov T1, [T0] */
+        emit_1(e, 0x8b);
+        emit_1(e, (uint8_t)((T1 & 7) << 3 | (T0 & 7)));
+    } else {
+        unsigned g = (unsigned)rewrite_gpr(in->op[0].reg.value, &high);
+
+        if (in_memory(g))
+            xinsn_load_guest(e, T1, g);
+        else
+            d = host_reg(g);
+        xinsn_before_clobber(x, 0);
+    }
+    unsigned c = x->n_div++;
+    x->div[c].n = 0;
+    if (is_signed) {
+        emit_rr(e, w, 0x8b, T0, H_AX); /* mov T0, rax; sar T0, 63; cmp T0, rdx */
+        emit_rex(e, w, 0, 0, T0);
+        emit_1(e, 0xc1);
+        emit_1(e, (uint8_t)(0xf8 | (T0 & 7)));
+        emit_1(e, w ? 63 : 31);
+        emit_rr(e, w, 0x3b, T0, H_DX);
+        x->div[c].from[x->div[c].n++] = emit_jcc_fwd(e, CC_NE);
+        emit_lea(e, w, T0, d, 0xff, 1, 1);
+        emit_alu_imm(e, w, 7, T0, 1);
+        x->div[c].from[x->div[c].n++] = emit_jcc_fwd(e, CC_BE);
+    } else {
+        emit_rr(e, w, 0x3b, H_DX, d);
+        x->div[c].from[x->div[c].n++] = emit_jcc_fwd(e, CC_AE);
+    }
+    emit_rex(e, w, 0, 0, d);
+    emit_1(e, 0xf7);
+    emit_1(e, (uint8_t)(0xc0 | ext << 3 | (d & 7)));
+    x->st = ST_EFLAGS;
+    x->div[c].site = x->off[i];
+    x->div[c].after = emit_here(e);
+    if (l)
+        l->after = emit_here(e);
+}
+
+void xinsn_emit(struct xlat *x, unsigned i)
+{
+    switch (x->kind[i].way) {
+    case WAY_REGS:
+        do_regs(x, i);
+        break;
+    case WAY_MEM:
+        do_mem(x, i);
+        break;
+    case WAY_LEA:
+        do_lea(x, i);
+        break;
+    case WAY_PUSH:
+        do_push(x, i);
+        break;
+    case WAY_POP:
+        do_pop(x, i);
+        break;
+    case WAY_LEAVE:
+        do_leave(x, i);
+        break;
+    case WAY_DIV:
+        do_div(x, i);
+        break;
+    case WAY_NOP:
+        break;
+    case WAY_INTERP:
+    case WAY_INTERP_END:
+        xinsn_interp(x, i);
+        break;
+    default:
+        xflow_emit(x, i);
+        break;
+    }
+}

@@ -1,0 +1,73 @@
+/* cpu/bt/xlat_priv.h - a block under translation, shared by xlat.c (the block), xinsn.c (computing
+ * instructions) and xflow.c (jumps, calls, ways out). Nobody else includes it. */
+#ifndef CPU_BT_XLAT_PRIV_H
+#define CPU_BT_XLAT_PRIV_H
+
+#include "cpu/bt/bt.h"
+#include "cpu/bt/classify.h"
+
+#define CPU(field) ((uint32_t)offsetof(struct bt_cpu, field))
+
+/* Where the guest's flags are. */
+enum st { ST_EFLAGS, ST_MEMORY, ST_BOTH, ST_DEAD };
+enum { COLD_MAX = 2 * BLOCK_INSNS_MAX + 8, DIV_COLD_MAX = BLOCK_INSNS_MAX };
+
+enum { SOURCE_MAX = BLOCK_INSNS_MAX * 15 };
+
+struct xlat {
+    ZydisDecoder decoder;
+    uint8_t source[SOURCE_MAX];
+    struct xinsn in[BLOCK_INSNS_MAX];
+    struct kind kind[BLOCK_INSNS_MAX];
+    uint8_t live_in[BLOCK_INSNS_MAX + 1]; /* flags live before instruction i */
+    uint16_t off[BLOCK_INSNS_MAX + 1];    /* offset in the page */
+    unsigned n;
+    struct lookup cold[COLD_MAX]; /* whose cold parts are still to be emitted */
+    unsigned n_cold;
+    struct {
+        uint8_t *from[3];
+        unsigned n;
+        uint32_t site;
+        const uint8_t *after;
+    } div[DIV_COLD_MAX];
+    unsigned n_div;
+    enum st st;
+    unsigned set; /* TLB set of the mode */
+    struct emit *e;
+    const struct bt_vm *b;
+    struct block *k;
+};
+
+/* --- xinsn.c. Instruction i of x->in. */
+
+/* EFLAGS to memory and back; T1 clobbered; EFLAGS stay. */
+void xinsn_save_flags(struct emit *e);
+void xinsn_load_flags(struct emit *e);
+/* What follows destroys EFLAGS; `live` are the flags still wanted. T1 clobbered. */
+void xinsn_before_clobber(struct xlat *x, uint8_t live);
+/* What follows reads flags, or leaves some that are wanted later. T1 clobbered. */
+void xinsn_want_eflags(struct xlat *x);
+void xinsn_want_memory(struct xlat *x);
+/* Guest register g into host register h (which is h itself when it lives in one). */
+void xinsn_load_guest(struct emit *e, unsigned h, unsigned g);
+/* The linear address of `o` into T0; T1 may be clobbered; EFLAGS kept. False: not by this way. */
+bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o);
+/* T0 = linear address, then host address. */
+struct lookup *xinsn_look_up(struct xlat *x, unsigned i, bool write, unsigned bytes,
+                             unsigned align);
+/* Looked-up place below the stack pointer: T0. */
+struct lookup *xinsn_push_slot(struct xlat *x, unsigned i, uint8_t live);
+void xinsn_rsp_add(struct xlat *x, int32_t n);
+void xinsn_store_t0(struct emit *e, unsigned reg); /* mov [T0], reg */
+void xinsn_load_t0(struct emit *e, unsigned reg);  /* mov reg, [T0] */
+void xinsn_interp(struct xlat *x, unsigned i);     /* call out to the interpreter */
+void xinsn_emit(struct xlat *x, unsigned i);
+
+/* --- xflow.c */
+bool xflow_ends(enum way w); /* the instruction ends its block */
+/* Unconditionally to `off` relative to the page (which may lie outside of it), by link n. */
+void xflow_go(struct xlat *x, unsigned n, int64_t off);
+void xflow_leave_with_t0(struct xlat *x);
+void xflow_emit(struct xlat *x, unsigned i);
+
+#endif
