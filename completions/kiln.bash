@@ -47,7 +47,7 @@ _kiln() {
         run) _kiln_run ;;
         boot) _kiln_boot ;;
         check)
-            [[ $prev == --format ]] && _kiln_words "text json" || _kiln_words "--format --help"
+            [[ $prev == --format ]] && _kiln_words "table json" || _kiln_words "--format --help"
             ;;
         import) if [[ $cur == -* ]]; then _kiln_words "--help"; else _filedir; fi ;;
         rmi)
