@@ -20,7 +20,7 @@ static const char help[] =
     "of its own. The terminal is the machine's console; Ctrl-A x ends it.\n\n"
     "  --kernel FILE        the kernel\n"
     "  --initrd FILE        initial RAM disk\n"
-    "  --cmdline TEXT       kernel command line (default: console=ttyS0 panic=-1 reboot=t)\n"
+    "  --cmdline TEXT       kernel command line (default: console=ttyS0 panic=-1)\n"
     "  --disk FILE[:ro]     a disk image or block device; up to 8\n"
     "  --share TAG=DIR[:ro] a folder for the guest: mount -t virtiofs TAG /mnt; up to 7\n"
     "  --cpus N             virtual CPUs (default 1)\n"
@@ -285,7 +285,7 @@ int cmd_boot(int argc, char **argv)
                                  .ram_bytes = 256 << 20,
                                  .engine = "auto",
                                  .initrd_fd = -1,
-                                 .cmdline = "console=ttyS0 panic=-1 reboot=t",
+                                 .cmdline = "console=ttyS0 panic=-1",
                                  .vsock_cid = 3,
                                  .console = true,
                                  .rng = true,
