@@ -9,47 +9,12 @@
 #include "base/cleanup.h"
 #include "fs/fusereq.h"
 
-enum { MODE_KEPT = 01777 }; /* no set-user-ID, no set-group-ID */
-enum { OPEN_KEPT = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC };
-
-/* The arguments' fixed part; -EINVAL when the guest sent less. */
-#define TAKE(r, in)                          \
-    do {                                     \
-        if ((r)->arg_len < sizeof(in))       \
-            return -EINVAL;                  \
-        memcpy(&(in), (r)->arg, sizeof(in)); \
-    } while (0)
-
-static void reply(struct fusereq *r, const void *p, size_t len)
-{
-    memcpy(r->reply, p, len);
-    r->reply_len = len;
-}
-
-static int result(int r)
-{
-    return r < 0 ? -errno : 0;
-}
-
-/* /proc/self/fd/N of an O_PATH descriptor, for calls that do not take one. */
-struct self {
-    char name[16];
-};
-
-static struct self self_of(int fd)
-{
-    struct self s;
-
-    snprintf(s.name, sizeof(s.name), "%d", fd);
-    return s;
-}
-
 static int op_init(struct fusereq *r)
 {
     struct {
         uint32_t major, minor, max_readahead, flags;
     } in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct fuse_init_out out = {.major = FUSE_KERNEL_VERSION,
                                 .minor = 31,
                                 .max_readahead = in.max_readahead,
@@ -66,7 +31,7 @@ static int op_init(struct fusereq *r)
     if (in.major < FUSE_KERNEL_VERSION || (in.major == FUSE_KERNEL_VERSION && in.minor < 28))
         return -EPROTO; /* FUSE_MAX_PAGES came with 28 */
     fusefs_reset(r->f);
-    reply(r, &out, sizeof(out));
+    fusereq_reply(r, &out, sizeof(out));
     return 0;
 }
 
@@ -74,26 +39,6 @@ static int op_destroy(struct fusereq *r)
 {
     fusefs_reset(r->f);
     return 0;
-}
-
-static int reply_entry(struct fusereq *r, int dir, const char *name)
-{
-    struct fuse_entry_out e;
-    int n = fusereq_entry(r->f, dir, r->node, name, &e);
-
-    if (n == 0)
-        reply(r, &e, sizeof(e));
-    return n;
-}
-
-static int op_lookup(struct fusereq *r)
-{
-    const char *name = fusereq_name(r, 0, 0);
-    if (!name)
-        return -EINVAL;
-    CLEANUP(fd) int dir = fusereq_walk(r->f, r->node);
-
-    return dir < 0 ? dir : reply_entry(r, dir, name);
 }
 
 static int op_forget(struct fusereq *r)
@@ -131,14 +76,14 @@ static int reply_attr(struct fusereq *r, int fd)
     if (fstat(fd, &st) < 0)
         return -errno;
     fusereq_attr(&st, &out.attr);
-    reply(r, &out, sizeof(out));
+    fusereq_reply(r, &out, sizeof(out));
     return 0;
 }
 
 static int op_getattr(struct fusereq *r)
 {
     struct fuse_getattr_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct fusefs_handle *h =
         in.getattr_flags & FUSE_GETATTR_FH ? fusereq_handle(r->f, in.fh) : NULL;
     if (h)
@@ -152,11 +97,11 @@ static int set_size(struct fusereq *r, int fd, const struct fusefs_handle *h, ui
     uint64_t fh;
 
     if (h)
-        return result(ftruncate(h->fd, (off_t)size));
+        return fusereq_result(ftruncate(h->fd, (off_t)size));
     int n = fusereq_open(r->f, r->node, fd, O_WRONLY, false, &fh);
     if (n < 0)
         return n;
-    n = result(ftruncate(fusereq_handle(r->f, fh)->fd, (off_t)size));
+    n = fusereq_result(ftruncate(fusereq_handle(r->f, fh)->fd, (off_t)size));
     fusereq_close(r->f, fh);
     return n;
 }
@@ -176,11 +121,12 @@ static int set_attr(struct fusereq *r, int fd, const struct fuse_setattr_in *in)
     int n = 0;
 
     if (in->valid & FATTR_MODE)
-        n = result(fchmodat(r->f->procfd, self_of(fd).name, in->mode & MODE_KEPT, 0));
+        n = fusereq_result(
+            fchmodat(r->f->procfd, fusereq_self(fd).name, in->mode & FUSEREQ_MODE_KEPT, 0));
     if (n == 0 && (in->valid & (FATTR_UID | FATTR_GID)))
-        n = result(fchownat(fd, "", in->valid & FATTR_UID ? in->uid : (uid_t)-1,
-                            in->valid & FATTR_GID ? in->gid : (gid_t)-1,
-                            AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+        n = fusereq_result(fchownat(fd, "", in->valid & FATTR_UID ? in->uid : (uid_t)-1,
+                                    in->valid & FATTR_GID ? in->gid : (gid_t)-1,
+                                    AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
     if (n == 0 && (in->valid & FATTR_SIZE))
         n = set_size(r, fd, h, in->size);
     if (n == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME))) {
@@ -188,7 +134,7 @@ static int set_attr(struct fusereq *r, int fd, const struct fuse_setattr_in *in)
             new_time(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec),
             new_time(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec)};
 
-        n = result(utimensat(fd, "", t, AT_EMPTY_PATH));
+        n = fusereq_result(utimensat(fd, "", t, AT_EMPTY_PATH));
     }
     return n;
 }
@@ -196,7 +142,7 @@ static int set_attr(struct fusereq *r, int fd, const struct fuse_setattr_in *in)
 static int op_setattr(struct fusereq *r)
 {
     struct fuse_setattr_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct fusefs_handle *h = in.valid & FATTR_FH ? fusereq_handle(r->f, in.fh) : NULL;
     CLEANUP(fd) int path = h ? -1 : fusereq_walk(r->f, r->node);
 
@@ -220,145 +166,9 @@ static int op_readlink(struct fusereq *r)
     return 0;
 }
 
-/* A new name belongs to who asked for it, with just the mode asked for, whatever our umask. */
-static int dress(struct fusereq *r, int dir, const char *name, bool set_mode, uint32_t mode)
-{
-    CLEANUP(fd) int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-
-    if (fd < 0)
-        return -errno;
-    if (r->f->chown &&
-        fchownat(fd, "", r->h.uid, r->h.gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
-        return -errno;
-    if (set_mode && fchmodat(r->f->procfd, self_of(fd).name, mode & MODE_KEPT, 0) < 0)
-        return -errno;
-    return reply_entry(r, dir, name);
-}
-
-static int op_symlink(struct fusereq *r)
-{
-    const char *name = fusereq_name(r, 0, 0);
-    if (!name)
-        return -EINVAL;
-    const char *target = name + strlen(name) + 1;
-    if ((size_t)(target - (const char *)r->arg) >= r->arg_len)
-        return -EINVAL;
-    CLEANUP(fd) int dir = fusereq_walk(r->f, r->node);
-    if (dir < 0)
-        return dir;
-    if (symlinkat(target, dir, name) < 0)
-        return -errno;
-    return dress(r, dir, name, false, 0);
-}
-
-static int op_mknod(struct fusereq *r)
-{
-    struct fuse_mknod_in in;
-    TAKE(r, in);
-    const char *name = fusereq_name(r, sizeof(in), 0);
-
-    if (!name)
-        return -EINVAL;
-    if (!S_ISREG(in.mode) && !S_ISFIFO(in.mode) && !S_ISSOCK(in.mode))
-        return -EPERM; /* a device of the host */
-    CLEANUP(fd) int dir = fusereq_walk(r->f, r->node);
-    if (dir < 0)
-        return dir;
-    if (mknodat(dir, name, (in.mode & S_IFMT) | 0600, 0) < 0)
-        return -errno;
-    return dress(r, dir, name, true, in.mode);
-}
-
-static int op_mkdir(struct fusereq *r)
-{
-    struct fuse_mkdir_in in;
-    TAKE(r, in);
-    const char *name = fusereq_name(r, sizeof(in), 0);
-
-    if (!name)
-        return -EINVAL;
-    CLEANUP(fd) int dir = fusereq_walk(r->f, r->node);
-    if (dir < 0)
-        return dir;
-    if (mkdirat(dir, name, 0700) < 0)
-        return -errno;
-    return dress(r, dir, name, true, in.mode);
-}
-
-static int op_remove(struct fusereq *r)
-{
-    const char *name = fusereq_name(r, 0, 0);
-    if (!name)
-        return -EINVAL;
-    CLEANUP(fd) int dir = fusereq_walk(r->f, r->node);
-    if (dir < 0)
-        return dir;
-    if (unlinkat(dir, name, r->h.opcode == FUSE_RMDIR ? AT_REMOVEDIR : 0) < 0)
-        return -errno;
-    fnode_detach(&r->f->nodes, r->node, name);
-    return 0;
-}
-
-static int move(struct fusereq *r, uint64_t newdir, size_t names, uint32_t flags)
-{
-    const char *old = fusereq_name(r, names, 0), *new = fusereq_name(r, names, 1);
-    struct fnode *to = fnode_get(&r->f->nodes, newdir);
-
-    if (!old || !new || (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE)))
-        return -EINVAL;
-    if (!to)
-        return -ESTALE;
-    CLEANUP(fd) int a = fusereq_walk(r->f, r->node);
-    if (a < 0)
-        return a;
-    CLEANUP(fd) int b = fusereq_walk(r->f, to);
-    if (b < 0)
-        return b;
-    if (renameat2(a, old, b, new, flags) < 0)
-        return -errno;
-    fnode_move(&r->f->nodes, r->node, old, to, new, flags & RENAME_EXCHANGE);
-    return 0;
-}
-
-static int op_rename(struct fusereq *r)
-{
-    struct fuse_rename_in in;
-    TAKE(r, in);
-
-    return move(r, in.newdir, sizeof(in), 0);
-}
-
-static int op_rename2(struct fusereq *r)
-{
-    struct fuse_rename2_in in;
-    TAKE(r, in);
-
-    return move(r, in.newdir, sizeof(in), in.flags);
-}
-
-static int op_link(struct fusereq *r)
-{
-    struct fuse_link_in in;
-    TAKE(r, in);
-    const char *name = fusereq_name(r, sizeof(in), 0);
-    struct fnode *old = fnode_get(&r->f->nodes, in.oldnodeid);
-
-    if (!name || !old)
-        return name ? -ESTALE : -EINVAL;
-    CLEANUP(fd) int fd = fusereq_walk(r->f, old);
-    if (fd < 0)
-        return fd;
-    CLEANUP(fd) int dir = fusereq_walk(r->f, r->node);
-    if (dir < 0)
-        return dir;
-    if (linkat(r->f->procfd, self_of(fd).name, dir, name, AT_SYMLINK_FOLLOW) < 0)
-        return -errno;
-    return reply_entry(r, dir, name);
-}
-
 static int open_flags(const struct fusereq *r, uint32_t asked)
 {
-    int flags = (int)asked & OPEN_KEPT;
+    int flags = (int)asked & FUSEREQ_OPEN_KEPT;
 
     if (r->f->read_only && ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC)))
         return -EROFS;
@@ -368,7 +178,7 @@ static int open_flags(const struct fusereq *r, uint32_t asked)
 static int op_open(struct fusereq *r)
 {
     struct fuse_open_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     bool dir = r->h.opcode == FUSE_OPENDIR;
     struct fuse_open_out out = {0};
     int flags = dir ? O_RDONLY | O_DIRECTORY : open_flags(r, in.flags);
@@ -380,60 +190,14 @@ static int op_open(struct fusereq *r)
         return fd;
     int n = fusereq_open(r->f, r->node, fd, flags, dir, &out.fh);
     if (n == 0)
-        reply(r, &out, sizeof(out));
+        fusereq_reply(r, &out, sizeof(out));
     return n;
-}
-
-/* Open the new or old file first: its mode may not let us later. */
-static int create(struct fusereq *r, int dir, const char *name, const struct fuse_create_in *in,
-                  bool made, uint64_t *fh)
-{
-    struct fuse_entry_out e;
-    CLEANUP(fd) int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-
-    if (fd < 0)
-        return -errno;
-    int n = fusereq_entry(r->f, dir, r->node, name, &e);
-    if (n < 0)
-        return n;
-    n = fusereq_open(r->f, fnode_get(&r->f->nodes, e.nodeid), fd, (int)in->flags & OPEN_KEPT, false,
-                     fh);
-    if (n == 0) {
-        n = made ? dress(r, dir, name, true, in->mode) : reply_entry(r, dir, name);
-        if (n < 0)
-            fusereq_close(r->f, *fh);
-    }
-    fnode_forget(&r->f->nodes, e.nodeid, 1); /* the reply's entry counts, if there is one */
-    return n;
-}
-
-static int op_create(struct fusereq *r)
-{
-    struct fuse_create_in in;
-    TAKE(r, in);
-    struct fuse_open_out out = {0};
-    const char *name = fusereq_name(r, sizeof(in), 0);
-
-    if (!name)
-        return -EINVAL;
-    CLEANUP(fd) int dir = fusereq_walk(r->f, r->node);
-    if (dir < 0)
-        return dir;
-    CLEANUP(fd) int made = openat(dir, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-    if (made < 0 && (errno != EEXIST || (in.flags & O_EXCL)))
-        return -errno;
-    int n = create(r, dir, name, &in, made >= 0, &out.fh);
-    if (n < 0)
-        return n;
-    memcpy(r->reply + r->reply_len, &out, sizeof(out));
-    r->reply_len += sizeof(out);
-    return 0;
 }
 
 static int op_release(struct fusereq *r)
 {
     struct fuse_release_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
 
     fusereq_close(r->f, in.fh);
     return 0;
@@ -442,7 +206,7 @@ static int op_release(struct fusereq *r)
 static int op_read(struct fusereq *r)
 {
     struct fuse_read_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct iovec iov[FUSEREQ_IOV_MAX];
     struct fusefs_handle *h = fusereq_handle(r->f, in.fh);
     size_t len = in.size < r->out_room ? in.size : r->out_room;
@@ -461,7 +225,7 @@ static int op_read(struct fusereq *r)
 static int op_write(struct fusereq *r)
 {
     struct fuse_write_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct iovec iov[FUSEREQ_IOV_MAX];
     struct fusefs_handle *h = fusereq_handle(r->f, in.fh);
     size_t at = sizeof(r->h) + sizeof(in);
@@ -476,19 +240,19 @@ static int op_write(struct fusereq *r)
     if (put < 0)
         return -errno;
     out.size = (uint32_t)put;
-    reply(r, &out, sizeof(out));
+    fusereq_reply(r, &out, sizeof(out));
     return 0;
 }
 
 static int op_fsync(struct fusereq *r)
 {
     struct fuse_fsync_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct fusefs_handle *h = fusereq_handle(r->f, in.fh);
 
     if (!h)
         return -EBADF;
-    return result(in.fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(h->fd) : fsync(h->fd));
+    return fusereq_result(in.fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(h->fd) : fsync(h->fd));
 }
 
 static int op_flush(struct fusereq *r)
@@ -511,7 +275,7 @@ static int op_statfs(struct fusereq *r)
                                    .bsize = (uint32_t)s.f_bsize,
                                    .namelen = FNODE_NAME_MAX,
                                    .frsize = (uint32_t)s.f_frsize};
-    reply(r, &out, sizeof(out));
+    fusereq_reply(r, &out, sizeof(out));
     return 0;
 }
 
@@ -523,18 +287,18 @@ static int op_readdir(struct fusereq *r)
 static int op_fallocate(struct fusereq *r)
 {
     struct fuse_fallocate_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct fusefs_handle *h = fusereq_handle(r->f, in.fh);
 
     if (!h)
         return -EBADF;
-    return result(fallocate(h->fd, (int)in.mode, (off_t)in.offset, (off_t)in.length));
+    return fusereq_result(fallocate(h->fd, (int)in.mode, (off_t)in.offset, (off_t)in.length));
 }
 
 static int op_lseek(struct fusereq *r)
 {
     struct fuse_lseek_in in;
-    TAKE(r, in);
+    FUSEREQ_TAKE(r, in);
     struct fusefs_handle *h = fusereq_handle(r->f, in.fh);
     struct fuse_lseek_out out = {0};
 
@@ -544,7 +308,7 @@ static int op_lseek(struct fusereq *r)
     if (at < 0)
         return -errno;
     out.offset = (uint64_t)at;
-    reply(r, &out, sizeof(out));
+    fusereq_reply(r, &out, sizeof(out));
     return 0;
 }
 
@@ -554,18 +318,18 @@ struct op {
 };
 
 static const struct op ops[] = {
-    [FUSE_LOOKUP] = {op_lookup, true, false},
+    [FUSE_LOOKUP] = {fusename_lookup, true, false},
     [FUSE_FORGET] = {op_forget, false, false},
     [FUSE_GETATTR] = {op_getattr, true, false},
     [FUSE_SETATTR] = {op_setattr, true, true},
     [FUSE_READLINK] = {op_readlink, true, false},
-    [FUSE_SYMLINK] = {op_symlink, true, true},
-    [FUSE_MKNOD] = {op_mknod, true, true},
-    [FUSE_MKDIR] = {op_mkdir, true, true},
-    [FUSE_UNLINK] = {op_remove, true, true},
-    [FUSE_RMDIR] = {op_remove, true, true},
-    [FUSE_RENAME] = {op_rename, true, true},
-    [FUSE_LINK] = {op_link, true, true},
+    [FUSE_SYMLINK] = {fusename_symlink, true, true},
+    [FUSE_MKNOD] = {fusename_mknod, true, true},
+    [FUSE_MKDIR] = {fusename_mkdir, true, true},
+    [FUSE_UNLINK] = {fusename_remove, true, true},
+    [FUSE_RMDIR] = {fusename_remove, true, true},
+    [FUSE_RENAME] = {fusename_rename, true, true},
+    [FUSE_LINK] = {fusename_link, true, true},
     [FUSE_OPEN] = {op_open, true, false},
     [FUSE_READ] = {op_read, false, false},
     [FUSE_WRITE] = {op_write, false, true},
@@ -578,12 +342,12 @@ static const struct op ops[] = {
     [FUSE_READDIR] = {op_readdir, true, false},
     [FUSE_RELEASEDIR] = {op_release, false, false},
     [FUSE_FSYNCDIR] = {op_fsync, false, false},
-    [FUSE_CREATE] = {op_create, true, true},
+    [FUSE_CREATE] = {fusename_create, true, true},
     [FUSE_DESTROY] = {op_destroy, false, false},
     [FUSE_BATCH_FORGET] = {op_batch_forget, false, false},
     [FUSE_FALLOCATE] = {op_fallocate, false, true},
     [FUSE_READDIRPLUS] = {op_readdir, true, false},
-    [FUSE_RENAME2] = {op_rename2, true, true},
+    [FUSE_RENAME2] = {fusename_rename2, true, true},
     [FUSE_LSEEK] = {op_lseek, false, false},
 };
 

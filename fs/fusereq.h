@@ -3,7 +3,11 @@
 #define FS_FUSEREQ_H
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "fs/fusefs.h"
@@ -64,6 +68,52 @@ void fusereq_close(struct fusefs *f, uint64_t fh);
 unsigned fusereq_slice(const struct iovec *iov, unsigned n, size_t off, size_t len,
                        struct iovec *to, unsigned max);
 
+enum {
+    FUSEREQ_MODE_KEPT = 01777, /* no set-user-ID, no set-group-ID */
+    FUSEREQ_OPEN_KEPT = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC,
+};
+
+/* The arguments' fixed part; -EINVAL when the guest sent less. */
+#define FUSEREQ_TAKE(r, in)                  \
+    do {                                     \
+        if ((r)->arg_len < sizeof(in))       \
+            return -EINVAL;                  \
+        memcpy(&(in), (r)->arg, sizeof(in)); \
+    } while (0)
+
+static inline void fusereq_reply(struct fusereq *r, const void *p, size_t len)
+{
+    memcpy(r->reply, p, len);
+    r->reply_len = len;
+}
+
+static inline int fusereq_result(int r)
+{
+    return r < 0 ? -errno : 0;
+}
+
+/* Name of an O_PATH descriptor below procfd, for calls that do not take one. */
+struct fusereq_self {
+    char name[16];
+};
+static inline struct fusereq_self fusereq_self(int fd)
+{
+    struct fusereq_self s;
+
+    snprintf(s.name, sizeof(s.name), "%d", fd);
+    return s;
+}
+
+/* fusename.c: what makes, moves and removes names. As fuseop_run(). */
+int fusename_lookup(struct fusereq *r);
+int fusename_symlink(struct fusereq *r);
+int fusename_mknod(struct fusereq *r);
+int fusename_mkdir(struct fusereq *r);
+int fusename_remove(struct fusereq *r); /* UNLINK and RMDIR */
+int fusename_rename(struct fusereq *r);
+int fusename_rename2(struct fusereq *r);
+int fusename_link(struct fusereq *r);
+int fusename_create(struct fusereq *r);
 /* fusedir.c */
 int fusedir_read(struct fusereq *r, bool plus);
 /* fuseop.c: 0 with the reply in r, -errno, or FUSEREQ_SILENT. */
