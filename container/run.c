@@ -21,8 +21,9 @@
 #include "image/initrd.h"
 
 enum {
-    BOOT_MS = 600000, /* an interpreted Debian kernel on a busy host takes a minute or two */
-    CONSOLE_TAIL = 2048,
+    BOOT_MS = 600000,    /* an interpreted Debian kernel on a busy host takes a minute or two */
+    CONSOLE_LEN = 16384, /* bytes of it searched for the reason */
+    CONSOLE_TAIL = 2048, /* and shown */
     MOUNT_LEN = VOLUME_PATH_MAX + 64,
 };
 
@@ -203,34 +204,41 @@ static int pump(struct run *r, int tty, int *status, struct err *e)
 
 /* ---- from failures to exit statuses */
 
-/* The last bytes of the guest's console, as text that is safe on a terminal. */
-static void show_console(const struct run *r)
+/* The end of the guest's console, as text that is safe on a terminal. */
+static void read_console(const struct run *r, char *text, size_t len)
 {
-    char text[CONSOLE_TAIL + 1];
-    CLEANUP(fd)
-    int fd = r->dir.dir < 0 ? -1 : openat(r->dir.dir, "console.log", O_RDONLY | O_CLOEXEC);
+    CLEANUP(fd) int fd = openat(r->dir.dir, "console.log", O_RDONLY | O_CLOEXEC);
+    off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END),
+          from = end > (off_t)len - 1 ? end - ((off_t)len - 1) : 0;
+    ssize_t n = fd < 0 ? 0 : pread(fd, text, len - 1, from);
+    size_t kept = 0;
 
-    if (fd < 0 || !r->c->console)
-        return;
-    off_t end = lseek(fd, 0, SEEK_END);
-    ssize_t n = pread(fd, text, CONSOLE_TAIL, end > CONSOLE_TAIL ? end - CONSOLE_TAIL : 0);
-    if (n <= 0)
-        return;
-    text[n] = '\0';
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < ' ' && *p != '\n' && *p != '\t')
-            *p = ' ';
-    r->c->console(r->c->ctx, text);
+    for (ssize_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c != '\r')
+            text[kept++] = c >= ' ' || c == '\n' || c == '\t' ? (char)c : ' ';
+    }
+    text[kept] = '\0';
 }
 
-/* The session broke because the machine did: its own reason is the better one. */
-static int machine_failed(struct run *r, int rc, struct err *e)
+/* The session broke because the machine did: its own reason is the better one, and the kernel's
+ * last words the best. */
+static void machine_failed(struct run *r, struct err *e)
 {
-    if (rc == -ECONNRESET && r->vmm.pid > 0) {
-        rc = vmm_why(&r->vmm, e);
-        show_console(r);
+    static const char panic[] = "Kernel panic - not syncing: ";
+    char text[CONSOLE_LEN];
+    int rc = vmm_why(&r->vmm, e);
+
+    read_console(r, text, sizeof(text));
+    const char *why = strstr(text, panic);
+    if (why) {
+        why += sizeof(panic) - 1;
+        err_set(e, rc, "the guest kernel stopped: %.*s", (int)strcspn(why, "\n"), why);
     }
-    return rc;
+    size_t n = strlen(text);
+    if (n > 0 && r->c->console)
+        r->c->console(r->c->ctx, n > CONSOLE_TAIL ? text + n - CONSOLE_TAIL : text);
 }
 
 static int failure_status(struct run *r, int rc, struct err *e)
@@ -241,7 +249,8 @@ static int failure_status(struct run *r, int rc, struct err *e)
     }
     if (rc == -EINTR || rc == -ECANCELED)
         return 128 + (r->signal ? r->signal : SIGINT);
-    (void)machine_failed(r, rc, e);
+    if (rc == -ECONNRESET && r->vmm.pid > 0)
+        machine_failed(r, e);
     return RUN_KILN;
 }
 

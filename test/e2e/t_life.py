@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 
-from e2e import LIMIT, main, same, says, status
+from e2e import LIMIT, Skip, main, same, says, status
 
 
 def ready(p):
@@ -84,6 +84,14 @@ def test_a_reboot_inside_ends_the_container_alone(w):
     done = w.run("reboot", "-f")
     # reboot(2) in a PID namespace ends its caller with 0 and all others by a signal; whichever comes first
     assert done.returncode in (0, 129, 130, 137), done
+
+
+def test_a_panic_of_the_guest_is_a_sentence(w):
+    done = w.sh("echo c > /proc/sysrq-trigger || exit 77; sleep 1000", flags=["--quiet"])
+    if done.returncode == 77:
+        raise Skip("this guest kernel has no sysrq")
+    status(done, 125)
+    says(done, "the guest kernel stopped: sysrq")
 
 
 def test_a_name_is_taken_while_it_runs(w):
