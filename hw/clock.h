@@ -27,10 +27,10 @@ struct clock_source {
 
 struct clock {
     struct clock_source src;
-    uint64_t tsc_khz;   /* rate the guest sees */
-    uint64_t tsc_mult;  /* guest ticks = host ticks * mult >> 32 (mult = 1<<32: native) */
-    uint64_t tsc_off;   /* + this, wrapping */
-    uint64_t ns_off;    /* machine ns = src.ns - ns_off */
+    uint64_t tsc_khz;  /* rate the guest sees */
+    uint64_t tsc_mult; /* guest ticks = host ticks * mult >> 32 (mult = 1<<32: native) */
+    uint64_t tsc_off;  /* + this, wrapping */
+    uint64_t ns_off;   /* machine ns = src.ns - ns_off */
     bool stopped;
     ns_t stopped_ns; /* both valid while stopped */
     uint64_t stopped_tsc;

@@ -34,11 +34,11 @@ typedef uint64_t gva_t; /* guest linear or virtual address, bytes */
 #define MEM_HIGH_BASE 0x100000000ull
 #define MEM_SIZE_MAX (1ull << 40) /* bytes: 1 TiB */
 
-struct mem {            /* fields are private to mem/ and cpu/ */
-    int fd;             /* owned */
-    uint64_t size;      /* bytes of RAM in all, a multiple of MEM_PAGE */
-    uint64_t low;       /* bytes of it below MEM_LOW_MAX */
-    uint8_t *hva;       /* owned mapping of the whole memfd */
+struct mem {                /* fields are private to mem/ and cpu/ */
+    int fd;                 /* owned */
+    uint64_t size;          /* bytes of RAM in all, a multiple of MEM_PAGE */
+    uint64_t low;           /* bytes of it below MEM_LOW_MAX */
+    uint8_t *hva;           /* owned mapping of the whole memfd */
     _Atomic uint64_t *code; /* [size/4096] bit i: chunk i (64 bytes) holds code */
     _Atomic uint8_t *dirty; /* [size/4096] 1 = written since last fetch; NULL = log off */
     /* Called after bytes of a page with code bits were changed through

@@ -35,11 +35,12 @@ int loop_post(struct loop *l, void (*fn)(void *ctx), void *ctx) MUST_CHECK;
 
 /* Asked before each wait: CLOCK_MONOTONIC ns of the next wake-up, or UINT64_MAX;
  * `due` runs after each wait. One pair per loop. loop_wake() makes it ask again. */
-void loop_set_timeout(struct loop *l, uint64_t (*next)(void *ctx), void (*due)(void *ctx), void *ctx);
+void loop_set_timeout(struct loop *l, uint64_t (*next)(void *ctx), void (*due)(void *ctx),
+                      void *ctx);
 void loop_wake(struct loop *l); /* any thread, async-signal-safe */
 
-void loop_run(struct loop *l); /* until loop_stop() */
+void loop_run(struct loop *l);                  /* until loop_stop() */
 void loop_once(struct loop *l, int timeout_ms); /* one round; for tests */
-void loop_stop(struct loop *l); /* any thread, async-signal-safe */
+void loop_stop(struct loop *l);                 /* any thread, async-signal-safe */
 
 #endif

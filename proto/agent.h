@@ -1,15 +1,17 @@
 /* proto/agent.h - what host and agent say to each other over vsock.
  *
- * Ports: the agent listens on PROTO_PORT in the guest. After boot, and whenever it begins to listen, it
- * connects once to host port PROTO_READY_PORT (the host's `<vsock path>_1025`), sends one byte and
- * closes: "ready", so nobody polls. Each connection to PROTO_PORT is one session: HELLO both ways, then requests.
+ * Ports: the agent listens on PROTO_PORT in the guest. After boot, and whenever it begins to
+ * listen, it connects once to host port PROTO_READY_PORT (the host's `<vsock path>_1025`), sends
+ * one byte and closes: "ready", so nobody polls. Each connection to PROTO_PORT is one session:
+ * HELLO both ways, then requests.
  *
  * Frames: u32 length of payload, u16 type, u16 stream; little-endian; payload <= PROTO_FRAME_MAX.
- * Payloads of structured frames are fields (u16 id, u32 len, bytes), unknown ids are skipped, so both sides may grow.
- * Strings are bytes without NUL. Both sides treat the other as hostile.
+ * Payloads of structured frames are fields (u16 id, u32 len, bytes), unknown ids are skipped, so
+ * both sides may grow. Strings are bytes without NUL. Both sides treat the other as hostile.
  *
- * Flow control: STDIN is sent only within a window of PROTO_WINDOW bytes; the agent returns credit (STDIN_ACK) as the
- * process takes it, so control frames are never stuck behind data. STDOUT and STDERR rely on the socket. */
+ * Flow control: STDIN is sent only within a window of PROTO_WINDOW bytes; the agent returns credit
+ * (STDIN_ACK) as the process takes it, so control frames are never stuck behind data. STDOUT and
+ * STDERR rely on the socket. */
 #ifndef PROTO_AGENT_H
 #define PROTO_AGENT_H
 
@@ -30,23 +32,23 @@ enum {
 };
 
 enum proto_type {
-    PROTO_HELLO = 1,     /* both: fields VERSION, (agent) KERNEL release */
-    PROTO_SETUP,         /* host: identity, mounts, clock; once per machine, before the first START */
+    PROTO_HELLO = 1, /* both: fields VERSION, (agent) KERNEL release */
+    PROTO_SETUP,     /* host: identity, mounts, clock; once per machine, before the first START */
     PROTO_SETUP_OK,
-    PROTO_START,         /* host: run a process in this session */
-    PROTO_STARTED,       /* agent: field PID */
-    PROTO_STDIN,         /* host: bytes; empty = end of file */
-    PROTO_STDIN_ACK,     /* agent: u32 bytes of credit returned */
-    PROTO_STDOUT,        /* agent: bytes; empty = closed. host: empty = nobody reads it any more: the
-                          * agent closes its end, so that the process meets SIGPIPE as it would at home */
+    PROTO_START,     /* host: run a process in this session */
+    PROTO_STARTED,   /* agent: field PID */
+    PROTO_STDIN,     /* host: bytes; empty = end of file */
+    PROTO_STDIN_ACK, /* agent: u32 bytes of credit returned */
+    PROTO_STDOUT,    /* agent: bytes; empty = closed. host: empty = nobody reads it any more: the
+                      * agent closes its end, so that the process meets SIGPIPE as it would at home */
     PROTO_STDERR,
-    PROTO_WINSIZE,       /* host: u16 rows, u16 columns */
-    PROTO_SIGNAL,        /* host: u32 Linux signal number, to the session's process (group if tty) */
-    PROTO_EXIT,          /* agent: u32 status as from wait(2); last frame, after all output */
-    PROTO_ERROR,         /* agent: fields CODE (errno, positive), TEXT; answers SETUP or START */
-    PROTO_POWEROFF,      /* host: sync and stop the machine */
-    PROTO_MORE,          /* host: fields of the START that follows, when one frame does not hold them;
-                          * all together at most PROTO_START_MAX bytes */
+    PROTO_WINSIZE,  /* host: u16 rows, u16 columns */
+    PROTO_SIGNAL,   /* host: u32 Linux signal number, to the session's process (group if tty) */
+    PROTO_EXIT,     /* agent: u32 status as from wait(2); last frame, after all output */
+    PROTO_ERROR,    /* agent: fields CODE (errno, positive), TEXT; answers SETUP or START */
+    PROTO_POWEROFF, /* host: sync and stop the machine */
+    PROTO_MORE,     /* host: fields of the START that follows, when one frame does not hold them;
+                     * all together at most PROTO_START_MAX bytes */
 };
 
 enum proto_field {
@@ -65,14 +67,14 @@ enum proto_field {
     PF_ARG,         /* string; repeated */
     PF_ENV,         /* string "K=V"; repeated */
     PF_CWD,         /* string */
-    PF_USER,        /* string as in OCI: "user", "uid", "user:group", "uid:gid"; resolved in the image */
-    PF_TTY,         /* u8 */
-    PF_ROWS,        /* u16 */
-    PF_COLS,        /* u16 */
-    PF_STDIN,       /* u8: 1 = a stdin stream will come; 0 = /dev/null */
-    PF_PID,         /* u32 */
-    PF_CODE,        /* u32 */
-    PF_TEXT,        /* string */
+    PF_USER,  /* string as in OCI: "user", "uid", "user:group", "uid:gid"; resolved in the image */
+    PF_TTY,   /* u8 */
+    PF_ROWS,  /* u16 */
+    PF_COLS,  /* u16 */
+    PF_STDIN, /* u8: 1 = a stdin stream will come; 0 = /dev/null */
+    PF_PID,   /* u32 */
+    PF_CODE,  /* u32 */
+    PF_TEXT,  /* string */
 };
 
 struct proto_buf { /* builds one frame; fixed size, no allocation */
@@ -86,7 +88,7 @@ void proto_put_str(struct proto_buf *p, enum proto_field id, const char *s);
 void proto_put_u32(struct proto_buf *p, enum proto_field id, uint32_t v);
 void proto_put_u64(struct proto_buf *p, enum proto_field id, uint64_t v);
 void proto_raw(struct proto_buf *p, const void *bytes, size_t len); /* unstructured payload */
-int proto_end(struct proto_buf *p) MUST_CHECK; /* writes the header */
+int proto_end(struct proto_buf *p) MUST_CHECK;                      /* writes the header */
 
 /* A header alone, for bytes that are sent from where they lie. */
 void proto_header(uint8_t h[PROTO_HDR], enum proto_type type, uint16_t stream, uint32_t len);
@@ -96,7 +98,8 @@ struct proto_frame { /* borrowed view */
     const uint8_t *p;
     uint32_t len;
 };
-/* First whole frame in buf. Returns bytes consumed (> 0), 0 = more needed, -EBADMSG = oversize or malformed. */
+/* First whole frame in buf. Returns bytes consumed (> 0), 0 = more needed, -EBADMSG = oversize or
+ * malformed. */
 int proto_next(const uint8_t *buf, size_t len, struct proto_frame *f);
 
 struct proto_field_view {
@@ -108,7 +111,8 @@ struct proto_field_view {
 int proto_field_next(const struct proto_frame *f, size_t *pos, struct proto_field_view *v);
 /* Little-endian integer of 1, 2, 4 or 8 bytes; -EBADMSG on another length. */
 int proto_field_u64(const struct proto_field_view *v, uint64_t *out) MUST_CHECK;
-/* A copy with a NUL behind it, owned by the caller; NULL with errno: EBADMSG (a NUL inside) or ENOMEM. */
+/* A copy with a NUL behind it, owned by the caller; NULL with errno: EBADMSG (a NUL inside) or
+ * ENOMEM. */
 char *proto_field_str(const struct proto_field_view *v);
 
 #endif

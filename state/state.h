@@ -21,10 +21,10 @@ enum { STATE_MAX = 64 << 20, STATE_DEPTH = 8 }; /* bytes; nesting */
 
 struct state_io {
     bool saving;
-    uint8_t *buf;    /* saving: owned, grows; loading: borrowed */
-    size_t len, cap; /* bytes used / allocated (saving); len = input (loading) */
-    size_t pos;      /* loading: next field of the innermost object */
-    size_t end[STATE_DEPTH];   /* ends (loading) or size-field offsets (saving) */
+    uint8_t *buf;            /* saving: owned, grows; loading: borrowed */
+    size_t len, cap;         /* bytes used / allocated (saving); len = input (loading) */
+    size_t pos;              /* loading: next field of the innermost object */
+    size_t end[STATE_DEPTH]; /* ends (loading) or size-field offsets (saving) */
     unsigned depth;
     int failed; /* first failure, negative errno; 0 = none */
     struct err err;

@@ -23,7 +23,7 @@ struct vm_disk {
     const char *serial; /* virtio-blk id, up to 20 bytes; may be NULL */
 };
 
-struct vm_share { /* a folder of the host, by virtio-fs */
+struct vm_share {           /* a folder of the host, by virtio-fs */
     const char *path, *tag; /* tag: what the guest mounts, 1 to 36 bytes */
     bool read_only;
 };

@@ -174,8 +174,8 @@ static void fold_memory(struct insn *i, unsigned n, const ZydisDecodedOperand *o
         i->flags |= i->seg == SEG_FS || i->seg == SEG_GS ? I_LINSEG : I_LIN;
 }
 
-/* SIB with mod 0 and base 5 has no base but a displacement, whatever REX.B says (SDM vol 2A, 2.2.1.2,
- * table 2-5); Zydis 4.0 takes it for R13D when addresses have 32 bits. */
+/* SIB with mod 0 and base 5 has no base but a displacement, whatever REX.B says (SDM vol
+ * 2A, 2.2.1.2, table 2-5); Zydis 4.0 takes it for R13D when addresses have 32 bits. */
 static void mend_base(struct insn *i, const ZydisDecodedInstruction *z)
 {
     if (!(z->attributes & ZYDIS_ATTRIB_HAS_SIB) || z->raw.modrm.mod != 0 || z->raw.sib.base != 5)

@@ -24,7 +24,8 @@ static int out(struct vcpu *v, const struct insn *i)
     return soft_out(v, port_of(v, i), i->opsize, (uint32_t)operand_reg(v, RAX * 8, i->opsize));
 }
 
-/* Permission comes before the faults of the memory operand. The destination must be writable before the port is read, which cannot be undone. */
+/* Permission comes before the faults of the memory operand. The destination must be writable before
+ * the port is read, which cannot be undone. */
 static int ins_one(struct vcpu *v, const struct insn *i)
 {
     uint32_t val = 0;

@@ -13,11 +13,12 @@
  * delivered), SOFT_EXIT (v->exit), SOFT_STUCK, SOFT_BREAK (done; look at requests/mode). */
 int interp_one(struct vcpu *v);
 
-/* As interp_one(), but a REP goes on to its end, or until v->requests (SOFT_BREAK, RIP still at it). */
+/* As interp_one(), but a REP goes on to its end, or until v->requests (SOFT_BREAK, RIP still at
+ * it). */
 int interp_insn(struct vcpu *v);
 
-/* Execute one block (straight-line code at v->s.rip), requests unseen. SOFT_OK: done, rip moved. Else as
- * soft_engine_ops.exec. */
+/* Execute one block (straight-line code at v->s.rip), requests unseen. SOFT_OK: done, rip moved.
+ * Else as soft_engine_ops.exec. */
 int interp_block(struct vcpu *v);
 
 /* A vCPU of its own for one-off execution by an engine that is not a software one: no LAPIC. Load

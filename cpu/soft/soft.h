@@ -124,7 +124,7 @@ struct lapic_timer {
 
 struct vcpu {
     struct cpu_state s;
-    uint64_t zero; /* always 0: what a missing base or index register reads as */
+    uint64_t zero;    /* always 0: what a missing base or index register reads as */
     uint64_t scratch; /* what a slow path hands back to its inline fast path */
     uint32_t mode;
     unsigned index;
