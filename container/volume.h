@@ -1,5 +1,5 @@
-/* container/volume.h - a host folder for a container, shared by virtio-fs: both sides see what the other
- * writes. */
+/* container/volume.h - a host folder for a container, shared by virtio-fs: both sides see what the
+ * other writes. */
 #ifndef CONTAINER_VOLUME_H
 #define CONTAINER_VOLUME_H
 

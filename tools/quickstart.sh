@@ -14,7 +14,7 @@ tools/deps.sh build
 
 step "2/5 build"
 [ -e "$BUILD/build.ninja" ] || meson setup "$BUILD"
-ninja -C "$BUILD"
+ninja -C "$BUILD" kiln
 
 step "3/5 guest kernel"
 . tools/store-root.sh

@@ -33,7 +33,7 @@ struct devices {
     struct console *console;     /* owned by the board */
     int console_in, console_out; /* borrowed */
     struct loop_fd in_watch;
-    bool in_held; /* the guest has no room: input is not watched */
+    bool in_held;   /* the guest has no room: input is not watched */
     bool on_virtio; /* the guest wrote to the virtio console last, not to the serial port */
 };
 
