@@ -18,10 +18,10 @@ static int op_init(struct fusereq *r)
     struct fuse_init_out out = {.major = FUSE_KERNEL_VERSION,
                                 .minor = 31,
                                 .max_readahead = in.max_readahead,
-                                .flags = in.flags &
-                                         (FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |
-                                          FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
-                                          FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES),
+                                .flags = in.flags & (FUSE_ASYNC_READ | FUSE_AUTO_INVAL_DATA |
+                                                     FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |
+                                                     FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
+                                                     FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES),
                                 .max_background = 64,
                                 .congestion_threshold = 48,
                                 .max_write = FUSEFS_IO_MAX,

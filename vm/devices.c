@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "block/block.h"
@@ -236,9 +237,22 @@ static int add_disk(struct vm *vm, const struct vm_disk *c, struct err *e)
     return d ? add_device(vm, &blk_ops, d, e) : -ENOMEM;
 }
 
+/* Each file the guest holds open is one of ours: as many as this process may have. */
+static void raise_file_limit(void)
+{
+    struct rlimit l;
+
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &l); /* without it the guest meets EMFILE sooner */
+    }
+}
+
 static int add_share(struct vm *vm, const struct vm_share *c, struct err *e)
 {
     struct fusefs *fs = NULL;
+
+    raise_file_limit();
     int r = fusefs_new(c->path, c->read_only, &fs, e);
 
     if (r < 0)
