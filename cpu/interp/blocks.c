@@ -84,9 +84,9 @@ static struct block **bucket(struct blocks *c, gpa_t gpa, uint32_t mode)
 {
     uint64_t h = (gpa ^ (uint64_t)mode << 40) * 0x9e3779b97f4a7c15ull;
 
-    return &c->hash[h >> 49];
+    return &c->hash[h >> 47];
 }
-_Static_assert(BLOCKS_HASH == 1 << 15, "bucket() takes 15 bits");
+_Static_assert(BLOCKS_HASH == 1 << 17, "bucket() takes 17 bits");
 
 static struct jump *jump_slot(struct blocks *c, uint64_t rip)
 {
@@ -312,6 +312,16 @@ static int locate(struct vcpu *v, bool single, struct source *src)
     return SOFT_OK;
 }
 
+/* The block that was last entered at `rip`, if it is the one again: after a change of CR3 most are,
+ * and this spares the walk of the bucket. */
+static struct block *last_there(struct blocks *c, const struct jump *slot, uint64_t rip,
+                                const struct source *src)
+{
+    struct block *b = slot->to == rip ? slot->b : NULL;
+
+    return b && b->gpa == src->gpa && b->mode == src->mode && blocks_valid(c, b) ? b : NULL;
+}
+
 struct block *blocks_find(struct blocks *c, struct vcpu *v, struct block *from, bool single,
                           int *stop)
 {
@@ -328,7 +338,9 @@ struct block *blocks_find(struct blocks *c, struct vcpu *v, struct block *from, 
             return NULL;
         if (!src.hva)
             return c->none;
-        b = lookup(c, v, &src);
+        b = last_there(c, slot, rip, &src);
+        if (!b)
+            b = lookup(c, v, &src);
         /* A block that reaches beyond this segment's limit: stop at the limit. */
         if (b && b->bytes > src.limit && !single)
             return blocks_find(c, v, NULL, true, stop);

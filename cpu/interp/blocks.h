@@ -20,8 +20,8 @@
 enum {
     BLOCK_INSNS_MAX = 32,
     BLOCKS_BYTES = 32 << 20,
-    BLOCKS_HASH = 1 << 15,
-    BLOCKS_JUMPS = 1 << 12,
+    BLOCKS_HASH = 1 << 17,
+    BLOCKS_JUMPS = 1 << 14,
     BLOCK_LINKS = 2,
 };
 

@@ -559,6 +559,20 @@ int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned
     return r;
 }
 
+/* Position of a page in v->fetched. */
+static unsigned fetched_bit(gva_t lin)
+{
+    uint64_t n = lin >> MEM_PAGE_SHIFT;
+
+    return (n ^ n >> 10) & (sizeof(((struct vcpu *)0)->fetched) * 8 - 1);
+}
+
+static void tell_flush(struct vcpu *v)
+{
+    memset(v->fetched, 0, sizeof(v->fetched));
+    v->vm->ops->flush(v);
+}
+
 int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva)
 {
     struct tlb_entry *t;
@@ -566,6 +580,7 @@ int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva)
 
     if (r)
         return r;
+    v->fetched[fetched_bit(lin) / 64] |= 1ull << (fetched_bit(lin) % 64);
     *page = t->gpa;
     *hva = mem_hva(v->vm->c.mem, t->gpa);
     return SOFT_OK;
@@ -634,7 +649,7 @@ void mmu_flush_all(struct vcpu *v)
     memset(v->tlb_local, 0, sizeof(v->tlb_local));
     v->tlb_large[0] = v->tlb_large[1] = false;
     v->stats.flushes++;
-    v->vm->ops->flush(v);
+    tell_flush(v);
 }
 
 void mmu_flush_nonglobal(struct vcpu *v)
@@ -653,7 +668,7 @@ void mmu_flush_nonglobal(struct vcpu *v)
         }
     }
     v->stats.flushes++;
-    v->vm->ops->flush(v);
+    tell_flush(v);
 }
 
 /* A large page is cached in 4 KiB pieces; INVLPG drops all of them (SDM vol 3A, 4.10.4.1). */
@@ -676,9 +691,11 @@ void mmu_flush_page(struct vcpu *v, gva_t gva)
 
     for (unsigned set = 0; set < TLB_SETS; set++)
         clear(&v->tlb[set][slot]);
-    if (v->tlb_large[gva >> 63])
+    bool large = v->tlb_large[gva >> 63];
+    if (large)
         flush_large(v, gva);
-    v->vm->ops->flush(v);
+    if (large || (v->fetched[fetched_bit(gva) / 64] >> (fetched_bit(gva) % 64) & 1))
+        tell_flush(v);
 }
 
 void mmu_flush_write(struct vcpu *v)

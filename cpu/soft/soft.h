@@ -133,7 +133,8 @@ struct vcpu {
     bool align_check;                /* CR0.AM, EFLAGS.AC, CPL 3: accesses take the slow path */
     struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
     uint64_t tlb_local[TLB_SETS][TLB_SIZE / 64]; /* slots that a CR3 load must drop */
-    bool tlb_large[2]; /* pages above 4 KiB were filled: lower, upper half */
+    uint64_t fetched[16]; /* hashed: pages code was fetched from since ops->flush() */
+    bool tlb_large[2];    /* pages above 4 KiB were filled: lower, upper half */
 
     _Atomic uint32_t requests; /* also the futex a halted vCPU sleeps on */
     _Atomic uint32_t waiting;  /* asleep there: requests must wake it */
@@ -177,7 +178,9 @@ struct soft_engine_ops {
     /* Bytes of page `page` (mem_page) that held code were written (any thread, or
      * the world stopped). code_gen was bumped already. */
     void (*code_written)(struct soft_vm *vm, int64_t page);
-    void (*flush)(struct vcpu *v); /* forget everything derived from linear addresses */
+    /* Forget everything derived from linear addresses. What is derived anew afterwards must come
+     * from mmu_fetch_page(), page by page: INVLPG of a page not fetched from since is not told. */
+    void (*flush)(struct vcpu *v);
     /* Forget fast-path write rights (a page became code, the dirty log started). May be NULL. */
     void (*drop_write)(struct vcpu *v);
 };
