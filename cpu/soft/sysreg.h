@@ -22,7 +22,7 @@ int msr_write(struct vcpu *v, uint32_t idx, uint64_t val);
 uint64_t sysreg_tsc(const struct vcpu *v);
 void sysreg_cpuid(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 
-/* kvmclock.c: MSR_KVM_SYSTEM_TIME_NEW and WALL_CLOCK_NEW written (or state loaded): fill the
+/* kvmclock.c: MSR_KVM_SYSTEM_TIME_NEW and WALL_CLOCK_NEW written: fill the
  * guest's pages. Source: Linux Documentation/virt/kvm/x86/msr.rst. */
 void kvmclock_update_system(struct vcpu *v);
 void kvmclock_update_wall(struct vcpu *v);
