@@ -1,8 +1,7 @@
 /* image/sqfs.h - from merged layers to one squashfs file.
  *
- * squashfs, because sqfstar builds it from a tar stream: no unpacking, no root, ownership and
- * devices kept. Not compressed: a guest under software translation reads it several times faster,
- * and the host's disk is the cheaper of the two (docs/images.md has the figures). */
+ * squashfs, because sqfstar builds it from a tar stream: no unpacking, no root, ownership and devices kept. Not
+ * compressed, because the guest would pay for it at every read (docs/images.md has the figures). */
 #ifndef IMAGE_SQFS_H
 #define IMAGE_SQFS_H
 

@@ -304,9 +304,10 @@ static int run_all(const struct dgen *g, const struct opts *o, struct dhost *h, 
 static bool parse_classes(struct dgen *g, char *list)
 {
     static const char *const names[DIFF_CLASSES] = {"int", "vec", "x87"};
+    char *rest;
 
     memset(g->classes, 0, sizeof(g->classes));
-    for (char *p = strtok(list, ","); p; p = strtok(NULL, ",")) {
+    for (char *p = strtok_r(list, ",", &rest); p; p = strtok_r(NULL, ",", &rest)) {
         unsigned k = 0;
 
         while (k < DIFF_CLASSES && strcmp(p, names[k]) != 0)
