@@ -24,16 +24,13 @@ static int out(struct vcpu *v, const struct insn *i)
     return soft_out(v, port_of(v, i), i->opsize, (uint32_t)operand_reg(v, RAX * 8, i->opsize));
 }
 
-/* Permission comes before the faults of the memory operand. The destination must be writable before
- * the port is read, which cannot be undone. */
+/* The destination must be writable before the port is read, which cannot be undone. */
 static int ins_one(struct vcpu *v, const struct insn *i)
 {
     uint32_t val = 0;
     gva_t to;
-    int rc = soft_port_allowed(v, (uint16_t)v->s.gpr[RDX], i->opsize);
+    int rc = strop_dest(v, i, true, &to);
 
-    if (!rc)
-        rc = strop_dest(v, i, true, &to);
     if (!rc)
         rc = mmu_probe(v, to, i->opsize, MMU_WRITE);
     if (!rc)
@@ -49,10 +46,8 @@ static int outs_one(struct vcpu *v, const struct insn *i)
 {
     uint32_t val = 0;
     gva_t from;
-    int rc = soft_port_allowed(v, (uint16_t)v->s.gpr[RDX], i->opsize);
+    int rc = strop_source(v, i, &from);
 
-    if (!rc)
-        rc = strop_source(v, i, &from);
     if (!rc)
         rc = mmu_read_slow(v, from, &val, i->opsize, MMU_READ);
     if (!rc)
@@ -62,14 +57,23 @@ static int outs_one(struct vcpu *v, const struct insn *i)
     return rc;
 }
 
+/* Permission comes first, before a count of 0 and before the faults of the memory operand. */
+static int string_io(struct vcpu *v, const struct insn *i,
+                     int (*one)(struct vcpu *v, const struct insn *i))
+{
+    int rc = soft_port_allowed(v, (uint16_t)v->s.gpr[RDX], i->opsize);
+
+    return rc ? rc : strop_run(v, i, one, NULL);
+}
+
 static int ins(struct vcpu *v, const struct insn *i)
 {
-    return strop_run(v, i, ins_one, NULL);
+    return string_io(v, i, ins_one);
 }
 
 static int outs(struct vcpu *v, const struct insn *i)
 {
-    return strop_run(v, i, outs_one, NULL);
+    return string_io(v, i, outs_one);
 }
 
 int io_pick(struct pick *p)

@@ -94,15 +94,14 @@ static int cmps_one(struct vcpu *v, const struct insn *i)
 {
     gva_t a, b;
     uint64_t x, y;
-    int rc = strop_dest(v, i, false, &b);
+    int rc = strop_source(v, i, &a);
 
-    /* RDI's operand first: which of two faults is seen. The processors do it so. */
-    if (!rc)
-        rc = load(v, i, b, &y);
-    if (!rc)
-        rc = strop_source(v, i, &a);
     if (!rc)
         rc = load(v, i, a, &x);
+    if (!rc)
+        rc = strop_dest(v, i, false, &b);
+    if (!rc)
+        rc = load(v, i, b, &y);
     if (rc)
         return rc;
     compare(v, x, y, i->opsize);

@@ -282,17 +282,31 @@ static int fwait(struct vcpu *v, const struct insn *i)
     return native_get16(v->s.xsave + FX_FSW) & FSW_ES ? soft_exc(v, VEC_MF) : SOFT_OK;
 }
 
+/* What the 8087 and 80287 did with these is no more done. */
+static int obsolete(struct vcpu *v, const struct insn *i)
+{
+    return nm_check(v);
+}
+
 insn_fn native_env_handler(ZydisMnemonic m)
 {
     static const struct {
         ZydisMnemonic m;
         insn_fn fn;
     } table[] = {
-        {ZYDIS_MNEMONIC_FNINIT, fninit}, {ZYDIS_MNEMONIC_FNCLEX, fnclex},
-        {ZYDIS_MNEMONIC_FNSTCW, fnstcw}, {ZYDIS_MNEMONIC_FNSTSW, fnstsw},
-        {ZYDIS_MNEMONIC_FLDCW, fldcw},   {ZYDIS_MNEMONIC_FNSTENV, fnstenv},
-        {ZYDIS_MNEMONIC_FLDENV, fldenv}, {ZYDIS_MNEMONIC_FNSAVE, fnsave},
-        {ZYDIS_MNEMONIC_FRSTOR, frstor}, {ZYDIS_MNEMONIC_FWAIT, fwait},
+        {ZYDIS_MNEMONIC_FENI8087_NOP, obsolete},
+        {ZYDIS_MNEMONIC_FDISI8087_NOP, obsolete},
+        {ZYDIS_MNEMONIC_FSETPM287_NOP, obsolete},
+        {ZYDIS_MNEMONIC_FNINIT, fninit},
+        {ZYDIS_MNEMONIC_FNCLEX, fnclex},
+        {ZYDIS_MNEMONIC_FNSTCW, fnstcw},
+        {ZYDIS_MNEMONIC_FNSTSW, fnstsw},
+        {ZYDIS_MNEMONIC_FLDCW, fldcw},
+        {ZYDIS_MNEMONIC_FNSTENV, fnstenv},
+        {ZYDIS_MNEMONIC_FLDENV, fldenv},
+        {ZYDIS_MNEMONIC_FNSAVE, fnsave},
+        {ZYDIS_MNEMONIC_FRSTOR, frstor},
+        {ZYDIS_MNEMONIC_FWAIT, fwait},
     };
 
     for (unsigned n = 0; n < ARRAY_LEN(table); n++)

@@ -206,6 +206,17 @@ static inline void native_copy(uint8_t *dst, const uint8_t *src, unsigned len)
     }
 }
 
+/* #AC of operands the MMU does not check: vectors, and 80-bit reals as quadwords. SDM vol 3A, table
+ * 6-7. */
+static inline int native_align(struct vcpu *v, gva_t lin, unsigned len)
+{
+    unsigned align = len == 10 ? 8 : len;
+
+    if (__builtin_expect(!v->align_check, 1) || align & (align - 1) || !(lin & (align - 1)))
+        return SOFT_OK;
+    return soft_exc_err(v, VEC_AC, 0);
+}
+
 /* Memory operand to or from a copy, len <= 64. */
 static inline int native_ld(struct vcpu *v, gva_t lin, uint8_t *dst, unsigned len)
 {

@@ -52,7 +52,7 @@ static int operand(struct vcpu *v, const struct insn *i, gva_t *lin)
         return rc;
     if (i->x & NX_ALIGN && *lin & (i->memlen - 1))
         return soft_exc_err(v, VEC_GP, 0);
-    return SOFT_OK;
+    return native_align(v, *lin, i->memlen);
 }
 
 static void take_flags(struct vcpu *v, const struct native_io *io)

@@ -67,6 +67,8 @@ int native_x87(struct vcpu *v, const struct insn *i)
 
     if (!rc && i->x & (NX_READ | NX_WRITE))
         rc = insn_lin(v, i, i->x & NX_WRITE, &lin);
+    if (!rc && i->x & (NX_READ | NX_WRITE))
+        rc = native_align(v, lin, i->memlen);
     if (!rc && i->x & NX_READ)
         rc = native_ld(v, lin, io.mem, i->memlen);
     if (rc)

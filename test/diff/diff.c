@@ -77,6 +77,10 @@ static bool coarse_fault(const struct diff_case *c, uint64_t rip)
     switch (mnemonic_at(c, rip)) {
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
         return true;
     default:
         return false;
@@ -92,10 +96,25 @@ static bool may_fault_or_not(const struct diff_case *c, const struct diff_state 
            m == ZYDIS_MNEMONIC_VMASKMOVDQU;
 }
 
+static bool is_fault_of_memory(const struct diff_state *s)
+{
+    return s->vector == VEC_PF || s->vector == VEC_GP;
+}
+
+/* Whose two memory operands may both fault, in no order that is written down. */
+static bool two_operands(ZydisMnemonic m)
+{
+    return m == ZYDIS_MNEMONIC_CMPSB || m == ZYDIS_MNEMONIC_CMPSW || m == ZYDIS_MNEMONIC_CMPSD ||
+           m == ZYDIS_MNEMONIC_CMPSQ;
+}
+
 /* A vector operand that is misaligned and at a non-canonical address of the stack segment breaks
  * two rules at once, #GP and #SS: either may come first (SDM vol 3A, table 6-2). */
-static bool same_vector(const struct diff_state *a, const struct diff_state *b)
+static bool same_vector(const struct diff_case *c, const struct diff_state *a,
+                        const struct diff_state *b)
 {
+    if (is_fault_of_memory(a) && is_fault_of_memory(b) && two_operands(mnemonic_at(c, a->rip)))
+        return a->rip == b->rip;
     return a->vector == b->vector || (a->vector == VEC_GP && b->vector == VEC_SS &&
                                       a->rip == b->rip && !a->error && !b->error);
 }
@@ -105,7 +124,7 @@ static bool same_vector(const struct diff_state *a, const struct diff_state *b)
 static bool same_cr2(const struct diff_case *c, const struct diff_state *a,
                      const struct diff_state *b)
 {
-    if (a->cr2 == b->cr2)
+    if (a->cr2 == b->cr2 || two_operands(mnemonic_at(c, a->rip)))
         return true;
     return coarse_fault(c, a->rip) && a->cr2 >> 12 == b->cr2 >> 12;
 }
@@ -120,14 +139,15 @@ static bool same_x87(const struct diff_state *a, const struct diff_state *b)
     return true;
 }
 
-/* Where an unmasked underflow is exact the interpreter reports PE too. */
+/* With an unmasked overflow or underflow PE tells whether the result would have been exact with a
+ * wider exponent, which the interpreter does not know. */
 static bool same_mxcsr(const struct diff_state *a, const struct diff_state *b)
 {
     uint32_t x, y;
 
     memcpy(&x, a->fx + 24, 4);
     memcpy(&y, b->fx + 24, 4);
-    return !((x ^ y) & (a->vector == VEC_XM && !(x & 0x800) ? ~0x20u : ~0u));
+    return !((x ^ y) & (a->vector == VEC_XM && (x & 0xc00) != 0xc00 ? ~0x20u : ~0u));
 }
 
 /* The first thing that differs, or NULL. */
@@ -139,13 +159,13 @@ static const char *differs(const struct diff_case *c, const struct diff_result *
 
     if (may_fault_or_not(c, &a->s))
         return NULL;
-    if (!same_vector(&a->s, &b->s))
+    if (!same_vector(c, &a->s, &b->s))
         return "exception";
     if (a->s.rip != b->s.rip)
         return "rip";
     if (a->s.vector == VEC_PF && !same_cr2(c, &a->s, &b->s))
         return "cr2";
-    if ((a->s.error ^ b->s.error) & error_mask(&a->s))
+    if (!two_operands(mnemonic_at(c, a->s.rip)) && (a->s.error ^ b->s.error) & error_mask(&a->s))
         return "error code";
     for (unsigned n = 0; n < gprs; n++)
         if ((a->s.gpr[n] ^ b->s.gpr[n]) & mask)

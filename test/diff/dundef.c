@@ -78,10 +78,29 @@ bool dundef_conditional(const ZydisDecodedInstruction *z)
     }
 }
 
-/* SHLD, SHRD: a count above the operand's size; BSWAP: 16 bits. A 66 prefix on a near branch in
- * 64-bit mode: AMD and Intel differ (SDM vol 2, 2.2.1.8; APM vol 3, 1.2.2). */
+static bool has_rep(const ZydisDecodedInstruction *z)
+{
+    for (unsigned n = 0; n < z->raw.prefix_count; n++)
+        if (z->raw.prefixes[n].value == 0xf2 || z->raw.prefixes[n].value == 0xf3)
+            return true;
+    return false;
+}
+
+/* Near branches in 64-bit mode with a 66 prefix: AMD's take 16 bits of RIP, Intel's ignore it (SDM
+ * vol 2, 2.2.1.8). */
+static bool narrow_branch(const ZydisDecodedInstruction *z)
+{
+    return z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE &&
+           (z->meta.category == ZYDIS_CATEGORY_COND_BR ||
+            z->meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
+            z->meta.category == ZYDIS_CATEGORY_CALL || z->meta.category == ZYDIS_CATEGORY_RET);
+}
+
+/* SHLD, SHRD: a count above the operand's size. BSWAP: 16 bits. */
 bool dundef_result(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op)
 {
+    if (narrow_branch(z))
+        return true;
     switch (z->mnemonic) {
     case M(SHLD):
     case M(SHRD):
@@ -97,14 +116,16 @@ bool dundef_result(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
     case M(SHA256MSG2):
     case M(SHA256RNDS2): /* alignment: #GP by the SDM (class 4), not on AMD's */
         return op[1].type == ZYDIS_OPERAND_TYPE_MEMORY;
+    case M(LOOPE):
+    case M(LOOPNE): /* F2 and F3 are reserved here (SDM vol 2, 2.1.1); AMD's take them for ZF */
+        return has_rep(z);
+    case M(MOVSXD): /* 16 bits: Intel's read two bytes, AMD's four */
+        return z->operand_width == 16;
     case M(PAUSE): /* with REX.B it is XCHG R8, RAX; Zydis 4.0 does not know */
         return z->attributes & ZYDIS_ATTRIB_HAS_REX && z->raw.rex.B;
     case M(NOP): /* 0F 0D on a register: a NOP on Intel's, #UD on AMD's */
         return z->opcode == 0x0d && z->opcode_map == ZYDIS_OPCODE_MAP_0F;
     default:
-        return z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE &&
-               (z->meta.category == ZYDIS_CATEGORY_COND_BR ||
-                z->meta.category == ZYDIS_CATEGORY_UNCOND_BR ||
-                z->meta.category == ZYDIS_CATEGORY_CALL || z->meta.category == ZYDIS_CATEGORY_RET);
+        return false;
     }
 }
