@@ -206,11 +206,11 @@ static inline void native_copy(uint8_t *dst, const uint8_t *src, unsigned len)
     }
 }
 
-/* #AC of operands the MMU does not check: vectors, and 80-bit reals as quadwords. SDM vol 3A, table
- * 6-7. */
+/* #AC of operands the MMU does not check: vectors (of 256 bits the halves count), and 80-bit
+ * reals as quadwords. SDM vol 3A, table 6-7. */
 static inline int native_align(struct vcpu *v, gva_t lin, unsigned len)
 {
-    unsigned align = len == 10 ? 8 : len;
+    unsigned align = len == 10 ? 8 : len > 16 ? 16 : len;
 
     if (__builtin_expect(!v->align_check, 1) || align & (align - 1) || !(lin & (align - 1)))
         return SOFT_OK;
