@@ -14,11 +14,18 @@ static int nm_check(struct vcpu *v)
     return SOFT_OK;
 }
 
-/* Operands longer than an access of the MMU may be. */
+/* Operands longer than an access of the MMU may be; they are aligned by word or doubleword. */
+static int linear(struct vcpu *v, const struct insn *i, bool write, gva_t *lin)
+{
+    int rc = insn_lin(v, i, write, lin);
+
+    return rc || i->memlen <= 2 ? rc : native_align(v, *lin, i->opsize == 2 ? 2 : 4);
+}
+
 static int load(struct vcpu *v, const struct insn *i, uint8_t *dst)
 {
     gva_t lin;
-    int rc = insn_lin(v, i, false, &lin);
+    int rc = linear(v, i, false, &lin);
 
     for (unsigned at = 0; !rc && at < i->memlen; at += 64) {
         unsigned n = i->memlen - at < 64 ? i->memlen - at : 64;
@@ -31,7 +38,7 @@ static int load(struct vcpu *v, const struct insn *i, uint8_t *dst)
 static int store(struct vcpu *v, const struct insn *i, const uint8_t *src)
 {
     gva_t lin;
-    int rc = insn_lin(v, i, true, &lin);
+    int rc = linear(v, i, true, &lin);
 
     if (!rc)
         rc = mmu_probe(v, lin, i->memlen, MMU_WRITE);
