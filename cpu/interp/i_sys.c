@@ -1,6 +1,8 @@
 /* cpu/interp/i_sys.c - control and debug registers, MSRs, CPUID, TSC, interrupts flag, HLT, caches,
  * TLB, hypercalls. Source: SDM vol 2; hypercalls: Linux Documentation/virt/kvm/x86/hypercalls.rst.
  */
+#include <sched.h>
+
 #include "cpu/interp/operand.h"
 #include "cpu/interp/pick.h"
 #include "cpu/soft/sysreg.h"
@@ -297,7 +299,10 @@ static int fence(struct vcpu *v, const struct insn *i)
 
 static int pause_insn(struct vcpu *v, const struct insn *i)
 {
-    __builtin_ia32_pause();
+    /* A guest that spins for another vCPU lets it run: the host may have fewer CPUs than the
+     * machine. */
+    if (v->vm->n > 1)
+        sched_yield();
     return SOFT_OK;
 }
 

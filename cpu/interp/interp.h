@@ -1,8 +1,15 @@
-/* cpu/interp/interp.h - the interpreter: Zydis decodes, C executes; slow, obvious, the oracle.
+/* cpu/interp/interp.h - the interpreter: Zydis decodes, C executes; obvious, the oracle.
  *
  * decode.c    bytes to struct insn, block building      blocks.c  cache of decoded blocks
  * interp.c    the engine and its loop                   i_*.c     handlers by family
- * native.c    vector and x87 instructions run on the host's CPU (native.h) */
+ * native.c    vector and x87 instructions run on the host's CPU (native.h)
+ * pick.c      the table of instructions                 operand.c registers, memory, stack, flags
+ *
+ * Where it differs from a processor: alignment checks (EFLAGS.AC with CR0.AM) are not made for
+ * integer instructions; code outside RAM reads as ones, which is #UD; near branches in 64-bit mode
+ * are 64 bits wide whatever the prefix, as Intel's are; MONITOR and MWAIT are not offered. Flags
+ * that the SDM leaves undefined are what the host's processor makes of them, but for the decimal
+ * instructions. */
 #ifndef CPU_INTERP_INTERP_H
 #define CPU_INTERP_INTERP_H
 
