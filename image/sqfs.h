@@ -1,7 +1,8 @@
 /* image/sqfs.h - from merged layers to one squashfs file.
  *
- * squashfs, because sqfstar builds it from a tar stream: no unpacking, no root, ownership and devices kept. Not
- * compressed, because the guest would pay for it at every read (docs/images.md has the figures). */
+ * squashfs, because sqfstar builds it from a tar stream: no unpacking, no root, ownership and
+ * devices kept. Not compressed, because the guest would pay for it at every read (docs/images.md
+ * has the figures). */
 #ifndef IMAGE_SQFS_H
 #define IMAGE_SQFS_H
 
