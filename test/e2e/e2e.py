@@ -142,6 +142,7 @@ def main(namespace):
     tests = [(n, f) for n, f in namespace.items() if n.startswith("test_") and (not wanted or n in wanted)]
     world = None
     failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # by way of the clean-up below
     try:
         world = World()
         world.import_image()
