@@ -145,13 +145,13 @@ def test_kilns_kernel_reaches_run_init_on_kvm(w):
     assert b"Run /init" in log, log[-3000:].decode(errors="replace")
 
 
-def main():
+def main(world_type, namespace):
     wanted = sys.argv[1:]
     failed = skipped = ran = 0
     world = None
     try:
-        world = World()
-        for name, function in [(n, f) for n, f in globals().items() if n.startswith("test_")]:
+        world = world_type()
+        for name, function in [(n, f) for n, f in namespace.items() if n.startswith("test_")]:
             if wanted and name not in wanted:
                 continue
             print(f"[ RUN      ] {name}", flush=True)
@@ -179,4 +179,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(World, globals()))
