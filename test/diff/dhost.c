@@ -26,7 +26,8 @@ struct dhost {
     /* the child's: */
     const struct diff_case *cases;
     unsigned n;
-    int cur;
+    int cur;      /* case under way */
+    bool running; /* it was started by this child */
 };
 
 static struct dhost *the_host; /* a signal handler has no other way */
@@ -103,8 +104,9 @@ static void on_signal(int sig, siginfo_t *info, void *ctx)
     struct dhost *h = the_host;
 
     plain_flags();
-    if (h->cur >= 0)
+    if (h->running)
         keep(h, ctx);
+    h->running = true;
     if (++h->cur >= (int)h->n)
         _exit(0);
     load(h, ctx);
@@ -141,7 +143,6 @@ static _Noreturn void child(struct dhost *h)
 
     child_maps(h);
     the_host = h;
-    h->cur = -1;
     if (sigaltstack(&ss, NULL) < 0 || syscall(SYS_arch_prctl, ARCH_SET_GS, DIFF_DATA) < 0 ||
         sigaction(SIGALRM, &alarm_sa, NULL) < 0 || setitimer(ITIMER_REAL, &limit, NULL) < 0)
         _exit(2);
@@ -153,16 +154,12 @@ static _Noreturn void child(struct dhost *h)
     _exit(2);
 }
 
-int dhost_run(struct dhost *h, const struct diff_case *cases, unsigned n, struct diff_result *out)
+/* A child that runs the cases from `from` on. Errors: negative errno. */
+static int run_child(struct dhost *h, unsigned from)
 {
     int status;
 
-    for (unsigned k = 0; k < n; k++) {
-        memcpy(h->code + (cases[k].in.rip - DIFF_CODE), cases[k].code, DIFF_CASE_BYTES);
-        h->out[k].done = false;
-    }
-    h->cases = cases;
-    h->n = n;
+    h->cur = (int)from - 1;
     pid_t pid = fork();
     if (pid < 0)
         return -errno;
@@ -171,6 +168,26 @@ int dhost_run(struct dhost *h, const struct diff_case *cases, unsigned n, struct
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return -errno;
+    return 0;
+}
+
+int dhost_run(struct dhost *h, const struct diff_case *cases, unsigned n, struct diff_result *out)
+{
+    for (unsigned k = 0; k < n; k++) {
+        memcpy(h->code + (cases[k].in.rip - DIFF_CODE), cases[k].code, DIFF_CASE_BYTES);
+        h->out[k].done = false;
+    }
+    h->cases = cases;
+    h->n = n;
+    for (unsigned k = 0; k < n;) {
+        int r = run_child(h, k);
+
+        if (r < 0)
+            return r;
+        while (k < n && h->out[k].done)
+            k++;
+        k++; /* the one it died of, if it did not reach the end */
+    }
     memcpy(out, h->out, n * sizeof(*out));
     return 0;
 }

@@ -90,7 +90,8 @@ bool dundef_conditional(const ZydisDecodedInstruction *z);
 /* Results, not flags, that the SDM leaves undefined: such an instruction is not made. */
 bool dundef_result(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op);
 
-/* Runs cases[0..n) in a child. Those it did not reach have !done. Errors: negative errno. */
+/* Runs cases[0..n) in a child. What killed its child has !done; another child goes on behind it.
+ * Errors: negative errno. */
 struct dhost;
 int dhost_new(const struct dgen *g, struct dhost **ret);
 void dhost_free(struct dhost *h);
