@@ -280,7 +280,7 @@ static int vcpu_init(struct vcpu *v, struct err *e)
     memset(c->jc, 0xff, sizeof(c->jc));
     for (unsigned s = 0; s < TLB_SETS; s++) {
         for (unsigned i = 0; i < BTLB_SIZE; i++)
-            c->tlb[s][i].rtag = c->tlb[s][i].wtag = TLB_INVALID;
+            c->tlb[s][i].rtag = c->tlb[s][i].wtag = btlb_invalid(i);
     }
     c->xlat = xlat_new();
     if (!c->xlat) {

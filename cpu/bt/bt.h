@@ -33,11 +33,18 @@ enum {
 };
 
 struct btlb_entry {
-    uint64_t rtag, wtag; /* linear page when allowed, else TLB_INVALID */
+    uint64_t rtag, wtag; /* linear page when allowed, else btlb_invalid(index) */
     uint64_t page;       /* host address of the page */
     uint64_t pad;
 };
 _Static_assert(sizeof(struct btlb_entry) == 1 << BTLB_SHIFT, "the index is made by a shift");
+
+/* A page that can never be looked up at index i: any other, non-canonical ones too, a guest could
+ * ask for. */
+static inline uint64_t btlb_invalid(unsigned i)
+{
+    return (uint64_t)(i ^ 1) << MEM_PAGE_SHIFT;
+}
 
 struct jc_entry {
     uint64_t rip;      /* linear, XOR bt_cpu.epoch_xor */

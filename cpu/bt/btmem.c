@@ -62,13 +62,15 @@ bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write)
 
     c->fills++;
     v->stats.tlb_misses++;
+    if ((int64_t)(lin << 16) >> 16 != (int64_t)lin)
+        return false; /* not canonical: #GP or #SS, by the interpreter */
     if (mmu_span(v, lin, write ? MMU_WRITE : MMU_READ, &hva, &room) != SOFT_OK || !hva)
         return false;
     uint64_t host = (uint64_t)(uintptr_t)hva & ~(uint64_t)(MEM_PAGE - 1);
-    if (t->rtag == TLB_INVALID && t->wtag == TLB_INVALID)
+    if (t->rtag == btlb_invalid(i) && t->wtag == btlb_invalid(i))
         c->touched[set][c->n_touched[set]++] = (uint16_t)i;
     if (t->page != host || (t->rtag != page && t->wtag != page))
-        t->rtag = t->wtag = TLB_INVALID;
+        t->rtag = t->wtag = btlb_invalid(i);
     t->page = host;
     if (write)
         t->wtag = page;
@@ -81,9 +83,9 @@ void btmem_flush(struct bt_cpu *c)
 {
     for (unsigned s = 0; s < TLB_SETS; s++) {
         for (unsigned k = 0; k < c->n_touched[s]; k++) {
-            struct btlb_entry *t = &c->tlb[s][c->touched[s][k]];
+            unsigned i = c->touched[s][k];
 
-            t->rtag = t->wtag = TLB_INVALID;
+            c->tlb[s][i].rtag = c->tlb[s][i].wtag = btlb_invalid(i);
         }
         c->n_touched[s] = 0;
     }

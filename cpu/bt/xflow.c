@@ -27,8 +27,32 @@ void xflow_leave_with_t0(struct xlat *x)
     emit_jmp(x->e, x->b->stub_leave);
 }
 
-/* To the linear address in T0, flags in memory: by the jump cache, else to the dispatcher. */
-static void jump_t0(struct xlat *x)
+/* T0 is a branch target. One that is not canonical is the branch's own #GP (SDM vol 2, JMP, CALL,
+ * RET): the interpreter raises it, after RSP got back `undo`. T1 clobbered. */
+static void only_canonical(struct xlat *x, unsigned i, int32_t undo)
+{
+    struct emit *e = x->e;
+
+    emit_mov_rr(e, T1, T0);
+    for (unsigned ext = 4; ext <= 7; ext += 3) { /* shl T1, 16; sar T1, 16 */
+        emit_rex(e, true, 0, 0, T1);
+        emit_1(e, 0xc1);
+        emit_1(e, (uint8_t)(0xc0 | ext << 3 | (T1 & 7)));
+        emit_1(e, 16);
+    }
+    emit_rr(e, true, 0x3b, T1, T0);
+    uint8_t *good = emit_jcc_fwd(e, CC_E);
+    if (undo)
+        xinsn_rsp_add(x, undo);
+    emit_mov_imm32(e, T1, x->off[i] | SITE_ENDS);
+    emit_call(e, x->b->stub_interp); /* does not come back */
+    emit_patch(e, good);
+}
+
+/* To the linear address in T0, flags in memory: by the jump cache, else to the dispatcher. `i`: an
+ * indirect branch, whose target is checked and whose RSP is put back by `undo`; -1: a direct one.
+ */
+static void jump_t0(struct xlat *x, int i, int32_t undo)
 {
     struct emit *e = x->e;
     uint32_t jc = CPU(jc) + x->k->mode * (uint32_t)sizeof(((struct bt_cpu *)0)->jc[0]);
@@ -48,6 +72,8 @@ static void jump_t0(struct xlat *x)
     emit_gs_base(e, false, 0xff, 4, T1, jc + (uint32_t)offsetof(struct jc_entry, entry)); /* jmp */
     emit_patch(e, miss);
     emit_gs(e, true, 0x33, T0, CPU(epoch_xor));
+    if (i >= 0)
+        only_canonical(x, (unsigned)i, undo);
     xflow_leave_with_t0(x);
 }
 
@@ -100,7 +126,7 @@ void xflow_go(struct xlat *x, unsigned n, int64_t off)
     xinsn_want_memory(x);
     emit_load_gs(x->e, T0, CPU(page_lin));
     emit_lea(x->e, true, T0, T0, 0xff, 1, (int32_t)off);
-    jump_t0(x);
+    jump_t0(x, -1, 0);
 }
 
 /* --- control flow ---------------------------------------------------------- */
@@ -158,10 +184,12 @@ static void do_indirect(struct xlat *x, unsigned i)
         xinsn_interp(x, i);
         return;
     }
-    if (x->kind[i].way == WAY_CALL_IND)
+    if (x->kind[i].way == WAY_CALL_IND) {
+        only_canonical(x, i, 0); /* before memory changes */
         push_return(x, i);
+    }
     emit_load_gs(x->e, T0, CPU(tmp[3]));
-    jump_t0(x);
+    jump_t0(x, (int)i, 0);
 }
 
 static void do_ret(struct xlat *x, unsigned i)
@@ -177,7 +205,7 @@ static void do_ret(struct xlat *x, unsigned i)
     xinsn_load_t0(x->e, T0);
     xinsn_rsp_add(x, 8 + more);
     l->after = emit_here(x->e);
-    jump_t0(x);
+    jump_t0(x, (int)i, -(8 + more));
 }
 
 static void do_jcc(struct xlat *x, unsigned i)

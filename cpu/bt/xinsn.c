@@ -112,7 +112,11 @@ bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o)
     struct emit *e = x->e;
     bool w = x->in[i].z.address_width == 64, high;
     unsigned base = 0xff, index = 0xff;
-    int64_t disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
+    /* SDM vol 2A, table 2-5: SIB base 101 with mod 00 is disp32, REX.B or not; the decoder names
+     * R13. */
+    const ZydisDecodedInstructionRaw *raw = &x->in[i].z.raw;
+    bool no_base = raw->modrm.mod == 0 && raw->modrm.rm == 4 && raw->sib.base == 5;
+    int64_t disp = no_base || o->mem.disp.has_displacement ? raw->disp.value : 0;
 
     if (o->mem.base == ZYDIS_REGISTER_RIP) {
         disp += x->off[i + 1];
@@ -123,7 +127,7 @@ bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o)
     } else if (o->mem.base == ZYDIS_REGISTER_EIP) {
         return false;
     } else {
-        if (o->mem.base != ZYDIS_REGISTER_NONE) {
+        if (o->mem.base != ZYDIS_REGISTER_NONE && !no_base) {
             base = (unsigned)rewrite_gpr(o->mem.base, &high);
             if (in_memory(base))
                 xinsn_load_guest(e, T0, base);
