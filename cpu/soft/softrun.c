@@ -117,14 +117,20 @@ static int deliver_exc(struct vcpu *v)
     v->stats.exceptions++;
     soft_insn_done(v);
     v->in_delivery = true;
-    return delivered(v, event_deliver_exc(v));
+    soft_world_enter(v); /* frames are written through the TLB */
+    int r = event_deliver_exc(v);
+    soft_world_leave(v);
+    return delivered(v, r);
 }
 
 static int deliver(struct vcpu *v, enum event_kind kind, unsigned vector)
 {
     v->stats.interrupts++;
     v->in_delivery = true;
-    return delivered(v, event_deliver(v, kind, vector, false, 0));
+    soft_world_enter(v);
+    int r = event_deliver(v, kind, vector, false, 0);
+    soft_world_leave(v);
+    return delivered(v, r);
 }
 
 /* The vector of a maskable interrupt that can be taken now; it is in service then. -1 = none. */

@@ -37,13 +37,15 @@ static struct diff_result host[DIFF_BATCH], guest[DIFF_BATCH];
  * ------------------------------------------------------------------------------------ */
 
 /* Flags that count at the place where the case ended. */
-static uint32_t flags_mask(const struct diff_case *c, uint64_t rip)
+static uint32_t flags_mask(const struct diff_case *c, const struct diff_state *s)
 {
     uint32_t undef = c->undef;
 
     for (unsigned n = 0; n < c->n; n++)
-        if (rip == c->in.rip + c->insn[n].at)
-            undef = c->insn[n].undef | dead_flags;
+        if (s->rip == c->in.rip + c->insn[n].at)
+            undef = c->insn[n].undef;
+    if (s->vector != VEC_BP) /* how a case ends when nothing stops it */
+        undef |= dead_flags;
     return FLAGS_SEEN & ~undef;
 }
 
@@ -187,7 +189,7 @@ static const char *differs(const struct diff_case *c, const struct diff_result *
     for (unsigned n = 0; n < gprs; n++)
         if ((a->s.gpr[n] ^ b->s.gpr[n]) & mask)
             return "general registers";
-    if ((a->s.rflags ^ b->s.rflags) & flags_mask(c, a->s.rip))
+    if ((a->s.rflags ^ b->s.rflags) & flags_mask(c, &a->s))
         return "flags";
     if (!same_x87(&a->s, &b->s))
         return "x87";
