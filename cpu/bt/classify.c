@@ -317,7 +317,9 @@ void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mod
     default:
         break;
     }
-    if (x->z.mnemonic == ZYDIS_MNEMONIC_ENDBR64 || x->z.mnemonic == ZYDIS_MNEMONIC_PAUSE) {
+    if (x->z.mnemonic == ZYDIS_MNEMONIC_PAUSE)
+        return; /* the interpreter lets other vCPUs run */
+    if (x->z.mnemonic == ZYDIS_MNEMONIC_ENDBR64) {
         k->way = WAY_NOP;
         k->reads = 0;
         return;
