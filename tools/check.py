@@ -108,7 +108,8 @@ def main():
             run_suites(build, suites, "", {}, totals)
         if sanitize != "0":
             build_sanitized(f"{build}-asan")
-            env = {"ASAN_OPTIONS": "detect_stack_use_after_return=1:abort_on_error=1",
+            # No detect_stack_use_after_return: gcc 12 aligns its frames to less than a vCPU's state wants.
+            env = {"ASAN_OPTIONS": "detect_stack_use_after_return=0:abort_on_error=1",
                    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:abort_on_error=1"}
             run_suites(f"{build}-asan", suites or SANITIZED_SUITES, "sanitized: ", env, totals)
     except subprocess.CalledProcessError as e:
