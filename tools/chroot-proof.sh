@@ -47,6 +47,9 @@ done
 chroot "$root" update-ca-certificates >/dev/null 2>&1 || true
 chroot "$root" apt-get update -q > "$base/log" 2>&1 || { tail -n 20 "$base/log" >&2; exit 1; }
 
+# A root that is no mount point cannot be made private, which machines and tests do.
+mount --bind "$root" "$root"
+mounted=.
 for m in proc sys dev; do
     mount --rbind "/$m" "$root/$m"
     mount --make-rslave "$root/$m"
