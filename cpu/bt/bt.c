@@ -321,6 +321,16 @@ static void flush(struct vcpu *v)
     interp_ops.flush(v);
 }
 
+static void flush_page(struct vcpu *v, gva_t gva, bool all)
+{
+    if (!vm_of(v) || !cpu_of(v))
+        return;
+    if (all)
+        btmem_flush(cpu_of(v));
+    else
+        btmem_flush_page(cpu_of(v), gva);
+}
+
 static void drop_write(struct vcpu *v)
 {
     if (vm_of(v) && cpu_of(v))
@@ -333,6 +343,7 @@ const struct soft_engine_ops bt_ops = {
     .exec = exec,
     .code_written = code_written,
     .flush = flush,
+    .flush_page = flush_page,
     .drop_write = drop_write,
 };
 

@@ -46,6 +46,12 @@ static inline uint64_t btlb_invalid(unsigned i)
     return (uint64_t)(i ^ 1) << MEM_PAGE_SHIFT;
 }
 
+/* The same, of an entry that is in the list of touched ones already. */
+static inline uint64_t btlb_gone(unsigned i)
+{
+    return (uint64_t)(i ^ 2) << MEM_PAGE_SHIFT;
+}
+
 struct jc_entry {
     uint64_t rip;      /* linear, XOR bt_cpu.epoch_xor */
     const void *entry; /* of a block; flags in memory */
@@ -155,6 +161,7 @@ void btmem_cold(struct emit *e, const struct bt_vm *b, const struct lookup *l);
 /* Fill from the soft MMU. False: not to be had this way; the instruction must be interpreted. */
 bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write);
 void btmem_flush(struct bt_cpu *c);
+void btmem_flush_page(struct bt_cpu *c, uint64_t lin);
 
 /* btcache.c */
 int btcache_init(struct bt_vm *b, size_t bytes, struct err *e) MUST_CHECK;

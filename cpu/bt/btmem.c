@@ -90,3 +90,15 @@ void btmem_flush(struct bt_cpu *c)
         c->n_touched[s] = 0;
     }
 }
+
+void btmem_flush_page(struct bt_cpu *c, uint64_t lin)
+{
+    unsigned i = (unsigned)(lin >> MEM_PAGE_SHIFT) & (BTLB_SIZE - 1);
+
+    for (unsigned s = 0; s < TLB_SETS; s++) {
+        struct btlb_entry *t = &c->tlb[s][i];
+
+        if (t->rtag != btlb_invalid(i) || t->wtag != btlb_invalid(i))
+            t->rtag = t->wtag = btlb_gone(i);
+    }
+}

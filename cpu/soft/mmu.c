@@ -694,6 +694,8 @@ void mmu_flush_page(struct vcpu *v, gva_t gva)
     bool large = v->tlb_large[gva >> 63];
     if (large)
         flush_large(v, gva);
+    if (v->vm->ops->flush_page)
+        v->vm->ops->flush_page(v, gva, large);
     if (large || (v->fetched[fetched_bit(gva) / 64] >> (fetched_bit(gva) % 64) & 1))
         tell_flush(v);
 }

@@ -181,6 +181,9 @@ struct soft_engine_ops {
     /* Forget everything derived from linear addresses. What is derived anew afterwards must come
      * from mmu_fetch_page(), page by page: INVLPG of a page not fetched from since is not told. */
     void (*flush)(struct vcpu *v);
+    /* INVLPG: forget where data of this page lies; `all`: of every page (large pages are about).
+     * May be NULL when the engine keeps no such thing. */
+    void (*flush_page)(struct vcpu *v, gva_t gva, bool all);
     /* Forget fast-path write rights (a page became code, the dirty log started). May be NULL. */
     void (*drop_write)(struct vcpu *v);
 };
