@@ -80,8 +80,9 @@ int native_vec(struct vcpu *v, const struct insn *i)
         unmasked = io.mxcsr_out & io.unmasked;
         news = io.mxcsr_out & (unmasked & MXCSR_PRE ? MXCSR_PRE : MXCSR_FLAGS);
     }
-    if (i->x & NX_WRITE && !unmasked) {
-        rc = native_st(v, lin, io.mem, i->memlen);
+    if (i->x & NX_WRITE) { /* its faults come before #XM */
+        rc = unmasked ? mmu_probe(v, lin, i->memlen, MMU_WRITE)
+                      : native_st(v, lin, io.mem, i->memlen);
         if (rc)
             return rc;
     }

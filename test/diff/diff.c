@@ -40,13 +40,16 @@ static struct diff_result host[DIFF_BATCH], guest[DIFF_BATCH];
 static uint32_t flags_mask(const struct diff_case *c, const struct diff_state *s)
 {
     uint32_t undef = c->undef;
+    uint32_t dead = s->vector != VEC_BP ? dead_flags : 0; /* INT3: nothing stopped it */
 
-    for (unsigned n = 0; n < c->n; n++)
+    if (s->rip == c->in.rip + c->len + 1)
+        return FLAGS_SEEN & ~undef;
+    for (unsigned n = 0; n < c->n; n++) {
         if (s->rip == c->in.rip + c->insn[n].at)
-            undef = c->insn[n].undef;
-    if (s->vector != VEC_BP) /* how a case ends when nothing stops it */
-        undef |= dead_flags;
-    return FLAGS_SEEN & ~undef;
+            return FLAGS_SEEN & ~(c->insn[n].undef | dead);
+        undef |= c->insn[n].undef; /* it left by a branch: any of them may have been the last */
+    }
+    return FLAGS_SEEN & ~(undef | dead);
 }
 
 /* Linux reports a fault in the kernel's half as a protection violation. */
@@ -127,15 +130,21 @@ static bool two_operands(ZydisMnemonic m)
            m == ZYDIS_MNEMONIC_CMPSQ;
 }
 
-/* A vector operand that is misaligned and at a non-canonical address of the stack segment breaks
- * two rules at once, #GP and #SS: either may come first (SDM vol 3A, table 6-2). */
+static bool is_gp_or_ss(const struct diff_state *s)
+{
+    return s->vector == VEC_GP || s->vector == VEC_SS;
+}
+
+/* Two rules broken at once, #GP and #SS, by a misaligned vector at a non-canonical address of the
+ * stack segment, or a call with neither a canonical target nor a canonical stack: either may come
+ * first (SDM vol 3A, table 6-2). */
 static bool same_vector(const struct diff_case *c, const struct diff_state *a,
                         const struct diff_state *b)
 {
     if (is_fault_of_memory(a) && is_fault_of_memory(b) && two_operands(mnemonic_at(c, a->rip)))
         return a->rip == b->rip;
-    return a->vector == b->vector || (a->vector == VEC_GP && b->vector == VEC_SS &&
-                                      a->rip == b->rip && !a->error && !b->error);
+    return a->vector == b->vector ||
+           (is_gp_or_ss(a) && is_gp_or_ss(b) && a->rip == b->rip && !a->error && !b->error);
 }
 
 /* CR2 says which page, and which byte where it is the first one: instructions that make several
