@@ -120,14 +120,15 @@ static bool may_fault_or_not(const struct diff_case *c, const struct diff_state 
 
 static bool is_fault_of_memory(const struct diff_state *s)
 {
-    return s->vector == VEC_PF || s->vector == VEC_GP;
+    return s->vector == VEC_PF || s->vector == VEC_GP || s->vector == VEC_SS;
 }
 
-/* Whose two memory operands may both fault, in no order that is written down. */
+/* Whose two memory operands may both fault, in no order that is written down; a call's are its
+ * stack and its target. */
 static bool two_operands(ZydisMnemonic m)
 {
     return m == ZYDIS_MNEMONIC_CMPSB || m == ZYDIS_MNEMONIC_CMPSW || m == ZYDIS_MNEMONIC_CMPSD ||
-           m == ZYDIS_MNEMONIC_CMPSQ;
+           m == ZYDIS_MNEMONIC_CMPSQ || m == ZYDIS_MNEMONIC_CALL;
 }
 
 static bool is_gp_or_ss(const struct diff_state *s)
@@ -136,8 +137,7 @@ static bool is_gp_or_ss(const struct diff_state *s)
 }
 
 /* Two rules broken at once, #GP and #SS, by a misaligned vector at a non-canonical address of the
- * stack segment, or a call with neither a canonical target nor a canonical stack: either may come
- * first (SDM vol 3A, table 6-2). */
+ * stack segment: either may come first (SDM vol 3A, table 6-2). */
 static bool same_vector(const struct diff_case *c, const struct diff_state *a,
                         const struct diff_state *b)
 {
