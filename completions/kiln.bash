@@ -10,7 +10,7 @@ _kiln_words() {
 
 _kiln_run() {
     case $prev in
-        --engine) _kiln_words "auto kvm interp"; return ;;
+        --engine) _kiln_words "auto kvm bt interp"; return ;;
         --kernel | --env-file) _filedir; return ;;
         -v | --volume) _filedir -d; return ;;
         -u | --user) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
@@ -28,12 +28,12 @@ _kiln_run() {
 
 _kiln_boot() {
     case $prev in
-        --engine) _kiln_words "auto kvm interp"; return ;;
+        --engine) _kiln_words "auto kvm bt interp"; return ;;
         --console) _kiln_words "stdio none"; return ;;
         --kernel | --initrd | --disk | --vsock) _filedir; return ;;
         --cmdline | --cpus | -m | --memory | --timeout) return ;;
     esac
-    _kiln_words "--kernel --initrd --cmdline --disk --cpus -m --memory --engine --console --vsock --timeout --stats --help"
+    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --console --vsock --timeout --stats --help"
 }
 
 _kiln() {
