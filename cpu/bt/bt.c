@@ -41,6 +41,17 @@ static uint64_t flags_unpack(uint64_t rflags, uint64_t f)
 
 /* --- called by code -------------------------------------------------------- */
 
+/* Unmasked SSE or x87 exceptions trap on the host: such code is interpreted. */
+static bool fp_traps(const struct vcpu *v)
+{
+    uint16_t fcw;
+    uint32_t mxcsr;
+
+    memcpy(&fcw, v->s.xsave, 2);
+    memcpy(&mxcsr, v->s.xsave + 24, 4);
+    return (fcw & 0x3f) != 0x3f || (mxcsr & 0x1f80) != 0x1f80;
+}
+
 static uint64_t run_one(struct bt_cpu *c, uint32_t site)
 {
     struct vcpu *v = c->v;
@@ -53,7 +64,7 @@ static uint64_t run_one(struct bt_cpu *c, uint32_t site)
     c->stub_calls++;
     c->stop = interp_insn(v);
     if (c->stop != SOFT_OK || (site & SITE_ENDS) || v->mode != mode || v->align_check ||
-        atomic_load_explicit(&v->requests, memory_order_relaxed) ||
+        fp_traps(v) || atomic_load_explicit(&v->requests, memory_order_relaxed) ||
         kills != __atomic_load_n(&b->kills, __ATOMIC_RELAXED)) {
         c->called_out = true;
         return BT_LEAVE;
@@ -90,29 +101,7 @@ static void set_gs(const void *base)
         syscall(SYS_arch_prctl, ARCH_SET_GS, base);
 }
 
-/* Index of v->mode among the modes that have blocks; a new one when all are taken flushes. */
-static uint32_t mode_index(struct bt_vm *b, struct vcpu *v)
-{
-    for (unsigned i = 0; i < b->n_modes; i++) {
-        if (b->modes[i] == v->mode)
-            return i;
-    }
-    if (b->n_modes == MODES_MAX) {
-        soft_world_stop(v);
-        btcache_flush(b);
-        for (unsigned i = 0; i < b->vm->n; i++)
-            bt_forget(b->cpu[i]);
-        b->n_modes = 0;
-        soft_world_start(v);
-    }
-    pthread_mutex_lock(&b->lock);
-    b->modes[b->n_modes] = v->mode;
-    uint32_t m = b->n_modes++;
-    pthread_mutex_unlock(&b->lock);
-    return m;
-}
-
-static void flush_cache(struct bt_vm *b, struct vcpu *v)
+static void flush_cache(struct bt_vm *b, struct vcpu *v, bool modes)
 {
     soft_world_stop(v);
     btcache_flush(b);
@@ -120,7 +109,38 @@ static void flush_cache(struct bt_vm *b, struct vcpu *v)
         if (b->cpu[i])
             bt_forget(b->cpu[i]);
     }
+    if (modes)
+        b->n_modes = 0;
     soft_world_start(v);
+}
+
+/* Index of v->mode among the modes that have blocks, -1 when all places are taken by others. */
+static int find_mode(struct bt_vm *b, uint32_t mode)
+{
+    unsigned i = 0;
+
+    pthread_mutex_lock(&b->lock);
+    while (i < b->n_modes && b->modes[i] != mode)
+        i++;
+    if (i == b->n_modes && i < MODES_MAX)
+        b->modes[b->n_modes++] = mode;
+    pthread_mutex_unlock(&b->lock);
+    return i < MODES_MAX ? (int)i : -1;
+}
+
+static uint32_t mode_index(struct bt_cpu *c)
+{
+    struct vcpu *v = c->v;
+    int m;
+
+    if (c->mode_known == v->mode + 1ull && c->mode_flushes == c->bv->flushes)
+        return c->mode_index;
+    while ((m = find_mode(c->bv, v->mode)) < 0)
+        flush_cache(c->bv, v, true);
+    c->mode_known = v->mode + 1ull;
+    c->mode_flushes = c->bv->flushes;
+    c->mode_index = (uint32_t)m;
+    return c->mode_index;
 }
 
 /* The block at s.rip, translated now if need be. NULL: *stop says what else; SOFT_OK: interpret one
@@ -147,7 +167,7 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
         if (alone)
             return NULL;
         if (!k && xlat_full(b))
-            flush_cache(b, v);
+            flush_cache(b, v, false);
     }
     return k;
 }
@@ -178,17 +198,6 @@ static int run_blocks(struct bt_cpu *c, struct block *k)
     return SOFT_OK;
 }
 
-/* Unmasked SSE or x87 exceptions trap on the host: such code is interpreted. */
-static bool fp_traps(const struct vcpu *v)
-{
-    uint16_t fcw;
-    uint32_t mxcsr;
-
-    memcpy(&fcw, v->s.xsave, 2);
-    memcpy(&mxcsr, v->s.xsave + 24, 4);
-    return (fcw & 0x3f) != 0x3f || (mxcsr & 0x1f80) != 0x1f80;
-}
-
 /* What is translated: 64-bit code. #AC is the interpreter's, too. */
 static bool translatable(const struct vcpu *v)
 {
@@ -214,8 +223,9 @@ static int exec(struct vcpu *v)
                 return stop;
             continue;
         }
-        uint32_t mode = mode_index(b, v);
+        uint32_t mode = mode_index(c);
         do {
+            uint64_t flushes = b->flushes;
             struct block *k = block_at(c, mode, &stop);
 
             if (!k) {
@@ -224,7 +234,7 @@ static int exec(struct vcpu *v)
                 from = NULL;
                 break;
             }
-            if (from) {
+            if (from && flushes == b->flushes) { /* else the link's block is gone */
                 pthread_mutex_lock(&b->lock);
                 btcache_link(b, from, k);
                 pthread_mutex_unlock(&b->lock);
@@ -232,7 +242,7 @@ static int exec(struct vcpu *v)
             remember(c, mode, v->s.rip, k);
             stop = run_blocks(c, k);
             from = c->called_out ? NULL : c->exit_link;
-        } while (stop == SOFT_OK && !c->called_out &&
+        } while (stop == SOFT_OK && !c->called_out && !fp_traps(v) &&
                  !atomic_load_explicit(&v->requests, memory_order_relaxed));
         if (stop != SOFT_OK)
             return stop;

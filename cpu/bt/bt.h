@@ -102,6 +102,9 @@ struct bt_cpu {
     uint16_t epoch;
     uint16_t touched[TLB_SETS][BTLB_SIZE]; /* entries filled since the last flush */
     unsigned n_touched[TLB_SETS];
+    uint64_t mode_known;   /* v->mode + 1 that mode_index is for; 0 = none */
+    uint64_t mode_flushes; /* bt_vm.flushes then */
+    uint32_t mode_index;
     struct xlat *xlat; /* owned: the translator's scratch */
     int stop;          /* enum soft_stop of the call-out that left */
     bool called_out;   /* code was left by a call-out: v->s is whole */
