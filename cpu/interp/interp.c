@@ -1,12 +1,11 @@
 /* cpu/interp/interp.c - the engine object and its loop. */
 #include "cpu/interp/interp.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 #include "cpu/interp/blocks.h"
 #include "cpu/interp/operand.h"
-#include "cpu/soft/lapic.h"
+#include "cpu/soft/softengine.h"
 
 static int vcpu_init(struct vcpu *v, struct err *e)
 {
@@ -196,18 +195,6 @@ void interp_bare_free(struct vcpu *v)
 
 /* --- the engine object ---------------------------------------------------------------- */
 
-/* struct cpu_vm of a software engine is struct soft_vm. */
-static struct soft_vm *soft_of(struct cpu_vm *vm)
-{
-    return (struct soft_vm *)vm;
-}
-
-static int probe(bool *hw, struct err *e)
-{
-    *hw = false;
-    return 0;
-}
-
 static int vm_new(const struct cpu_vm_conf *conf, struct cpu_vm **ret, struct err *e)
 {
     struct soft_vm *vm;
@@ -220,62 +207,7 @@ static int vm_new(const struct cpu_vm_conf *conf, struct cpu_vm **ret, struct er
 
 static void vm_free(struct cpu_vm *vm)
 {
-    soft_vm_free(soft_of(vm));
-}
-
-static void vm_msi(struct cpu_vm *vm, struct msi m)
-{
-    lapic_bus_msi(soft_of(vm), m);
-}
-
-static void vm_extint(struct cpu_vm *vm, bool level)
-{
-    struct soft_vm *s = soft_of(vm);
-
-    atomic_store(&s->extint, level);
-    for (unsigned n = 0; level && n < CPUS_MAX; n++)
-        if (s->vcpu[n])
-            soft_request(s->vcpu[n], REQ_INTR);
-}
-
-static void vm_set_pic_ack(struct cpu_vm *vm, int (*ack)(void *ctx), void *ctx)
-{
-    soft_of(vm)->pic_ack = ack;
-    soft_of(vm)->pic_ctx = ctx;
-}
-
-static int vm_ioeventfd(struct cpu_vm *vm, gpa_t gpa, unsigned len, bool match, uint64_t val,
-                        int fd, bool add)
-{
-    return -ENOTSUP;
-}
-
-static int vm_irqfd(struct cpu_vm *vm, unsigned gsi, const struct msi *m, int fd)
-{
-    return -ENOTSUP;
-}
-
-static void vm_mem_changed(struct cpu_vm *vm, bool dirty_log)
-{
-    struct soft_vm *s = soft_of(vm);
-
-    /* RAM may have been replaced: what was decoded from it is void. */
-    for (uint64_t page = 0; page < mem_size(s->c.mem) / MEM_PAGE; page++)
-        if (atomic_load_explicit(&s->c.mem->code[page], memory_order_relaxed))
-            atomic_fetch_add(&s->code_gen[page], 1);
-    for (unsigned n = 0; n < CPUS_MAX; n++)
-        if (s->vcpu[n])
-            mmu_flush_all(s->vcpu[n]);
-}
-
-static int vm_dirty_sync(struct cpu_vm *vm, struct err *e)
-{
-    return 0;
-}
-
-static int vcpu_new(struct cpu_vm *vm, unsigned index, struct vcpu **ret, struct err *e)
-{
-    return soft_vcpu_new(soft_of(vm), index, ret, e);
+    soft_vm_free(softengine_vm(vm));
 }
 
 static void stats(struct vcpu *v, struct cpu_stats *out)
@@ -286,17 +218,17 @@ static void stats(struct vcpu *v, struct cpu_stats *out)
 
 const struct cpu_engine cpu_interp = {
     .name = "interp",
-    .probe = probe,
+    .probe = softengine_probe,
     .vm_new = vm_new,
     .vm_free = vm_free,
-    .vm_msi = vm_msi,
-    .vm_extint = vm_extint,
-    .vm_set_pic_ack = vm_set_pic_ack,
-    .vm_ioeventfd = vm_ioeventfd,
-    .vm_irqfd = vm_irqfd,
-    .vm_mem_changed = vm_mem_changed,
-    .vm_dirty_sync = vm_dirty_sync,
-    .vcpu_new = vcpu_new,
+    .vm_msi = softengine_msi,
+    .vm_extint = softengine_extint,
+    .vm_set_pic_ack = softengine_set_pic_ack,
+    .vm_ioeventfd = softengine_ioeventfd,
+    .vm_irqfd = softengine_irqfd,
+    .vm_mem_changed = softengine_mem_changed,
+    .vm_dirty_sync = softengine_dirty_sync,
+    .vcpu_new = softengine_vcpu_new,
     .vcpu_free = soft_vcpu_free,
     .run = soft_run,
     .kick = soft_kick,
