@@ -39,7 +39,7 @@ fuzz:
 	@BUILD=$(BUILD) tools/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
 bench: all
-	@meson test -C $(BUILD) --no-rebuild --benchmark --verbose
+	@BUILD=$(BUILD) bench/boot.sh
 
 fmt:
 	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
