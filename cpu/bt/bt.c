@@ -156,7 +156,6 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
     if (*stop != SOFT_OK || !page)
         return NULL;
     gpa |= v->s.rip & (MEM_PAGE - 1);
-    c->lookups++;
     pthread_mutex_lock(&b->lock);
     struct block *k = btcache_find(b, gpa, mode);
     pthread_mutex_unlock(&b->lock);

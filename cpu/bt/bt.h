@@ -3,14 +3,15 @@
  * Host registers while translated code runs
  *   rax rcx rdx rbx rbp rsi rdi r8 r12..r15   the guest's registers of the same name
  *   r9                                        the guest's RSP
- *   r10, r11                                  scratch; the guest's r9, r10, r11 lie in
- * bt_cpu.mem_gpr rsp                                       host stack;   gs: base   struct bt_cpu
+ *   r10, r11                                  scratch; guest r9, r10, r11: bt_cpu.mem_gpr
+ *   rsp                                       the host's stack
+ *   gs: base                                  struct bt_cpu
  *   EFLAGS                                    the guest's arithmetic flags
  *
- * bt.c       engine: exec loop, callbacks from code    btcache.c  code memory, blocks, links,
- * invalidation xlat.c     one block: decode, liveness, emit         rewrite.c  one instruction with
- * other registers btmem.c    the inline TLB: look-ups and filling      btstub.c   entry, exit,
- * call-out stubs */
+ * bt.c       exec loop, what code calls       btengine.c  the engine object
+ * btcache.c  code memory, blocks, links       btstub.c    entry, exit and call-out stubs
+ * btmem.c    the inline TLB                   rewrite.c   one instruction with other registers
+ * classify.c which way an instruction goes    xlat.c xinsn.c xflow.c  one block */
 #ifndef CPU_BT_BT_H
 #define CPU_BT_BT_H
 
@@ -105,10 +106,10 @@ struct bt_cpu {
     uint64_t mode_known;   /* v->mode + 1 that mode_index is for; 0 = none */
     uint64_t mode_flushes; /* bt_vm.flushes then */
     uint32_t mode_index;
-    struct xlat *xlat; /* owned: the translator's scratch */
-    int stop;          /* enum soft_stop of the call-out that left */
-    bool called_out;   /* code was left by a call-out: v->s is whole */
-    uint64_t stub_calls, fills, lookups;
+    struct xlat *xlat;   /* owned: the translator's scratch */
+    int stop;            /* enum soft_stop of the call-out that left */
+    bool called_out;     /* code was left by a call-out: v->s is whole */
+    uint64_t stub_calls; /* instructions interpreted from inside of blocks */
 };
 
 struct code_area { /* one memfd mapped twice; never writable and executable in one mapping */
@@ -134,7 +135,7 @@ struct bt_vm {
     unsigned n_blocks, max_blocks;
     struct bt_cpu *cpu[CPUS_MAX]; /* owned, by vCPU index */
     uint64_t kills;               /* counts deaths of blocks: code under execution may be stale */
-    uint64_t translated, flushes, insns_translated;
+    uint64_t translated, flushes; /* blocks; of the whole cache */
 };
 
 /* What a call-out is told, in r11d: page offset of the instruction, kind of access. */

@@ -60,7 +60,6 @@ bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write)
     uint8_t *hva = NULL;
     unsigned room;
 
-    c->fills++;
     v->stats.tlb_misses++;
     if ((int64_t)(lin << 16) >> 16 != (int64_t)lin)
         return false; /* not canonical: #GP or #SS, by the interpreter */

@@ -165,7 +165,6 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     epilogue(x, requested);
     BUG_ON(b->code.e.full); /* BLOCK_BYTES_MAX is more than any block can need */
     b->translated++;
-    b->insns_translated += x->n;
     btcache_insert(b, k);
     return k;
 }

@@ -1,6 +1,7 @@
 """A terminal: raw mode, size, keys, and what is left of it afterwards."""
 import fcntl
 import os
+import pathlib
 import pty
 import select
 import signal
@@ -101,12 +102,20 @@ def test_output_of_both_streams_comes_in_order(w):
     same(t.end(), 0)
 
 
+def stopped(pid):
+    """Whether every thread of the process stands still."""
+    states = [task.read_text().rpartition(")")[2].split()[0] for task in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 def test_ctrl_c_twice_ends_a_machine_that_hangs(w):
     t = Terminal(w, ["sh", "-c", "echo ready; cat"])
     t.expect(b"ready")
     machine = [pid for pid in w.processes() if pid != t.p.pid]
     same(len(machine), 1)
     os.kill(machine[0], signal.SIGSTOP)
+    while not stopped(machine[0]):  # a thread of it may still be finishing what it does
+        time.sleep(0.01)
     t.type(b"\x03\x03")
     same(t.end(), 130)
 
