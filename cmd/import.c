@@ -26,15 +26,8 @@ static int import(const char *path, const char *name, bool quiet)
         return say_err(&e, EXIT_KILN);
     progress_init(&p, quiet);
     int r = store_import(s, path, name, progress_tell, &p, &im, &e);
-    progress_done(&p);
     store_close(s);
-    if (r < 0)
-        return say_err(&e, EXIT_KILN);
-    if (!quiet)
-        say("imported %s", im.name);
-    puts(im.digest);
-    image_done(&im);
-    return 0;
+    return progress_image(&p, r, "imported", &im, &e);
 }
 
 int cmd_import(int argc, char **argv)

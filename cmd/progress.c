@@ -5,6 +5,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cmd/verb.h"
+#include "image/store.h"
+
 enum { EVERY_MS = 100 }; /* between two drawings of the line */
 
 static int64_t now_ms(void)
@@ -68,4 +71,17 @@ void progress_done(struct progress *p)
     if (p->drawn)
         fputs("\r\033[K", stderr);
     p->drawn = false;
+}
+
+int progress_image(struct progress *p, int r, const char *verb, struct image *im,
+                   const struct err *e)
+{
+    progress_done(p);
+    if (r < 0)
+        return say_err(e, EXIT_KILN);
+    if (!p->quiet)
+        say("%s %s", verb, im->name);
+    puts(im->digest);
+    image_done(im);
+    return 0;
 }

@@ -18,6 +18,13 @@ void progress_init(struct progress *p, bool quiet);
 void progress_tell(void *ctx, const char *what, uint64_t done, uint64_t total);
 void progress_done(struct progress *p); /* clears the line */
 
+struct err;
+struct image;
+/* How bringing in an image ends: the line is cleared; r < 0: e's sentence, else "VERB NAME" and the
+ * digest, and *im is released. Returns the exit status. */
+int progress_image(struct progress *p, int r, const char *verb, struct image *im,
+                   const struct err *e);
+
 /* "1.5 MB" */
 void progress_size(uint64_t bytes, char out[32]);
 

@@ -26,15 +26,8 @@ static int pull(const char *ref, bool quiet)
     progress_init(&p, quiet);
     progress_tell(&p, "asking for the image", 0, 0);
     int r = store_pull(s, ref, progress_tell, &p, &im, &e);
-    progress_done(&p);
     store_close(s);
-    if (r < 0)
-        return say_err(&e, EXIT_KILN);
-    if (!quiet)
-        say("pulled %s", im.name);
-    puts(im.digest);
-    image_done(&im);
-    return 0;
+    return progress_image(&p, r, "pulled", &im, &e);
 }
 
 int cmd_pull(int argc, char **argv)

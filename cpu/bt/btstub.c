@@ -155,7 +155,7 @@ static void stub_leave(struct bt_vm *b, struct emit *e)
 
 /* Called from a block: T0 = linear address, T1d = site. C may change all guest state. */
 static void stub_call(struct emit *e, const void **at,
-                      uint64_t (*fn)(struct bt_cpu *, uint64_t, uint32_t), const struct bt_vm *b)
+                      uint64_t (*fn)(struct bt_cpu *, uint64_t, uint32_t))
 {
     *at = emit_here(e);
     emit_store_gs(e, T0, CPU(tmp[0]));
@@ -210,7 +210,7 @@ void btstub_emit(struct bt_vm *b)
 
     stub_enter(b, e);
     stub_leave(b, e);
-    stub_call(e, &b->stub_miss, bt_on_miss, b);
-    stub_call(e, &b->stub_interp, bt_on_interp, b);
+    stub_call(e, &b->stub_miss, bt_on_miss);
+    stub_call(e, &b->stub_interp, bt_on_interp);
     stub_vecload(b, e);
 }
