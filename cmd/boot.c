@@ -26,6 +26,7 @@ static const char help[] =
     "  --cpus N             virtual CPUs (default 1)\n"
     "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
     "  --engine NAME        auto, kvm, bt or interp (default auto)\n"
+    "  --code-cache SIZE    bt: translated code that is kept, 1m to 1g (default 32m)\n"
     "  --console MODE       stdio (default), none: nothing is read or shown\n"
     "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
     "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
@@ -41,6 +42,7 @@ enum {
     OPT_SHARE,
     OPT_CPUS,
     OPT_ENGINE,
+    OPT_CODE_CACHE,
     OPT_CONSOLE,
     OPT_VSOCK,
     OPT_TIMEOUT,
@@ -100,6 +102,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         {"cpus", 1, NULL, OPT_CPUS},
         {"memory", 1, NULL, 'm'},
         {"engine", 1, NULL, OPT_ENGINE},
+        {"code-cache", 1, NULL, OPT_CODE_CACHE},
         {"console", 1, NULL, OPT_CONSOLE},
         {"vsock", 1, NULL, OPT_VSOCK},
         {"timeout", 1, NULL, OPT_TIMEOUT},
@@ -137,6 +140,9 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
             break;
         case OPT_ENGINE:
             a->vm.engine = optarg;
+            break;
+        case OPT_CODE_CACHE:
+            r = parse_code_cache(optarg, &a->vm.code_cache_bytes, e);
             break;
         case OPT_CONSOLE:
             if (strcmp(optarg, "stdio") != 0 && strcmp(optarg, "none") != 0)

@@ -32,6 +32,7 @@ static const char help[] =
     "  -v, --volume HOST:GUEST[:ro]\n"
     "                         share a folder of this host\n"
     "      --engine NAME      auto, kvm, bt or interp (default auto)\n"
+    "      --code-cache SIZE  bt: translated code that is kept, 1m to 1g (default 32m)\n"
     "      --kernel PATH      guest kernel: a file, or a folder with its modules\n"
     "      --timeout TIME     stop after this long, such as 30 or 5m\n"
     "      --rm               accepted: nothing of a container outlives it\n"
@@ -204,6 +205,7 @@ static int run(const struct run_flags *f, struct progress *p, struct image *im, 
         .rootfs = im->rootfs,
         .fstype = im->fstype,
         .engine = f->engine,
+        .code_cache_bytes = f->code_cache_bytes,
         .cpus = f->cpus,
         .ram_bytes = f->ram_bytes,
         .name = f->name,

@@ -18,6 +18,7 @@ enum {
     OPT_ENTRYPOINT,
     OPT_CPUS,
     OPT_ENGINE,
+    OPT_CODE_CACHE,
     OPT_KERNEL,
     OPT_READ_ONLY,
     OPT_TIMEOUT,
@@ -165,6 +166,9 @@ static int one(struct run_flags *f, int c, const char *value, struct err *e)
     case OPT_ENGINE:
         f->engine = value;
         break;
+    case OPT_CODE_CACHE:
+        r = parse_code_cache(value, &f->code_cache_bytes, e);
+        break;
     case OPT_KERNEL:
         f->kernel = value;
         break;
@@ -207,6 +211,7 @@ int runflags_parse(int argc, char **argv, struct run_flags *f, struct err *e)
         {"memory", 1, NULL, 'm'},
         {"cpus", 1, NULL, OPT_CPUS},
         {"engine", 1, NULL, OPT_ENGINE},
+        {"code-cache", 1, NULL, OPT_CODE_CACHE},
         {"kernel", 1, NULL, OPT_KERNEL},
         {"read-only", 0, NULL, OPT_READ_ONLY},
         {"volume", 1, NULL, 'v'},

@@ -20,6 +20,7 @@ struct run_flags { /* strings borrowed from argv unless said; owned: runflags_do
     bool help, tty, interactive, read_only, quiet, entrypoint_given;
     const char *name, *hostname, *workdir, *user, *entrypoint, *engine, *kernel;
     uint64_t ram_bytes;
+    uint64_t code_cache_bytes; /* 0 = default */
     unsigned cpus;
     int timeout_ms;  /* -1 = none */
     struct list env; /* "K=V", in order; a bare K stands as this process has it */

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "cpu/cpu.h"
+
 void say(const char *fmt, ...)
 {
     va_list ap;
@@ -61,6 +63,20 @@ int parse_size(const char *text, uint64_t *bytes, struct err *e)
         return err_set(e, -EINVAL, "'%s' is not a size: give bytes, or a number with k, m or g",
                        text);
     *bytes = v << shift;
+    return 0;
+}
+
+int parse_code_cache(const char *text, uint64_t *bytes, struct err *e)
+{
+    uint64_t n;
+    int r = parse_size(text, &n, e);
+
+    if (r < 0)
+        return err_wrap(e, r, "--code-cache");
+    if (n < CPU_CODE_CACHE_MIN || n > CPU_CODE_CACHE_MAX)
+        return err_set(e, -EINVAL, "--code-cache '%s' is out of range: %d MiB to %d MiB", text,
+                       CPU_CODE_CACHE_MIN >> 20, CPU_CODE_CACHE_MAX >> 20);
+    *bytes = n;
     return 0;
 }
 

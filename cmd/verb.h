@@ -34,6 +34,8 @@ __attribute__((format(printf, 3, 4))) int say_usage(const char *verb, int status
 
 /* "64m", "1g", "512MiB", "1073741824": bytes. -EINVAL with a sentence. */
 int parse_size(const char *text, uint64_t *bytes, struct err *e) MUST_CHECK;
+/* A size that --code-cache takes. -EINVAL. */
+int parse_code_cache(const char *text, uint64_t *bytes, struct err *e) MUST_CHECK;
 /* Decimal, whole text, min..max. -EINVAL with a sentence that names `what`. */
 int parse_uint(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *v,
                struct err *e) MUST_CHECK;

@@ -15,11 +15,11 @@ _kiln_run() {
         -v | --volume) _filedir -d; return ;;
         -u | --user) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
         -e | --env) mapfile -t COMPREPLY < <(compgen -e -- "$cur"); return ;;
-        -w | --workdir | --entrypoint | -h | --hostname | --name | -m | --memory | --cpus | --timeout) return ;;
+        -w | --workdir | --entrypoint | -h | --hostname | --name | -m | --memory | --cpus | --timeout | --code-cache) return ;;
     esac
     if [[ $cur == -* ]]; then
         _kiln_words "-i --interactive -t --tty -e --env --env-file -w --workdir -u --user --entrypoint -h --hostname
-            --name -m --memory --cpus --read-only -v --volume --engine --kernel --timeout --rm -q --quiet --help"
+            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --kernel --timeout --rm -q --quiet --help"
     else
         _kiln_words "$(_kiln_images)"
         __ltrim_colon_completions "$cur" 2>/dev/null
@@ -31,9 +31,9 @@ _kiln_boot() {
         --engine) _kiln_words "auto kvm bt interp"; return ;;
         --console) _kiln_words "stdio none"; return ;;
         --kernel | --initrd | --disk | --vsock) _filedir; return ;;
-        --cmdline | --cpus | -m | --memory | --timeout) return ;;
+        --cmdline | --cpus | -m | --memory | --timeout | --code-cache) return ;;
     esac
-    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --console --vsock --timeout --stats --help"
+    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --code-cache --console --vsock --timeout --stats --help"
 }
 
 _kiln() {

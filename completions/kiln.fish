@@ -16,6 +16,7 @@ complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a rmi -d 'remove i
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a run -d 'run a command of a container image'
 
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l engine -x -a 'auto kvm bt interp' -d 'how instructions run'
+complete -c kiln -n '__fish_seen_subcommand_from run boot' -l code-cache -x -d 'translated code that is kept'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l kernel -r -F -d 'guest kernel'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -s m -l memory -x -d 'memory, such as 512m'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l cpus -x -d 'virtual CPUs'

@@ -98,6 +98,7 @@ static int start_machine(struct run *r, struct err *e)
         .cpus = c->cpus,
         .ram_bytes = c->ram_bytes,
         .engine = c->engine,
+        .code_cache_bytes = c->code_cache_bytes,
         .kernel = c->kernel,
         .cmdline = cmdline,
         .disk = {{.path = c->rootfs, .read_only = true, .serial = "root"}},

@@ -17,6 +17,7 @@ struct run_conf {           /* borrowed */
     const char *engine;
     unsigned cpus;
     uint64_t ram_bytes;
+    uint64_t code_cache_bytes;            /* 0 = default */
     const char *name, *hostname;          /* NULL = none; the machine's id */
     const char *const *argv, *const *env; /* NULL-terminated */
     const char *cwd, *user;

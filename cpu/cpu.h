@@ -25,12 +25,18 @@
 struct vcpu;   /* engine-private */
 struct cpu_vm; /* engine-private: what the vCPUs of one machine share */
 
+enum { /* bt: bytes of generated code that are kept; more than it holds flushes it */
+       CPU_CODE_CACHE_MIN = 1 << 20,
+       CPU_CODE_CACHE_MAX = 1 << 30,
+       CPU_CODE_CACHE_DEFAULT = 32 << 20,
+};
+
 struct cpu_vm_conf { /* all borrowed, outlive the cpu_vm */
     struct mem *mem;
     struct clock *clock;
     struct timerq *timers;
     const struct cpu_model *model; /* model->cpus = how many vCPUs may be made */
-    uint64_t code_cache_bytes;     /* bt: bound of the code cache; 0 = default */
+    uint64_t code_cache_bytes;     /* bt: CPU_CODE_CACHE_MIN..MAX; 0 = default */
 };
 
 enum cpu_exit_kind {

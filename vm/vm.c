@@ -292,7 +292,12 @@ static int check_conf(const struct vm_conf *c, struct err *e)
 static struct cpu_vm_conf cpus_conf(struct vm *vm)
 {
     return (struct cpu_vm_conf){
-        .mem = vm->mem, .clock = &vm->clock, .timers = &vm->timers, .model = &vm->model};
+        .mem = vm->mem,
+        .clock = &vm->clock,
+        .timers = &vm->timers,
+        .model = &vm->model,
+        .code_cache_bytes = vm->code_cache_bytes,
+    };
 }
 
 int vm_make_cpus(struct vm *vm, const struct cpu_engine *eng, struct cpu_vm **cpus, struct vcpu **v,
@@ -365,6 +370,7 @@ int vm_new(const struct vm_conf *c, struct vm **ret, struct err *e)
         return err_set(e, -ENOMEM, "out of memory");
     vm->engine = eng;
     vm->n_cpus = c->cpus;
+    vm->code_cache_bytes = c->code_cache_bytes;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);
     pthread_mutex_init(&vm->ctl, NULL);

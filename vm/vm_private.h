@@ -27,6 +27,7 @@ struct vm {
     unsigned n_cpus;
     struct mem *mem;
     struct cpu_model model;
+    uint64_t code_cache_bytes; /* for engines that keep code */
     struct clock clock;
     struct timerq timers;
     struct board *board;

@@ -15,7 +15,7 @@
 #include "cpu/soft/lapic.h"
 #include "cpu/soft/mmu.h"
 
-enum { CACHE_DEFAULT = 32 << 20, CACHE_MIN = 1 << 20, HWCAP2_FSGSBASE_BIT = 1 << 1 };
+enum { HWCAP2_FSGSBASE_BIT = 1 << 1 };
 
 static struct bt_vm *vm_of(const struct vcpu *v)
 {
@@ -359,14 +359,18 @@ const struct soft_engine_ops bt_ops = {
 int bt_vm_init(struct soft_vm *vm, struct err *e)
 {
     struct bt_vm *b = calloc(1, sizeof(*b));
-    size_t bytes = vm->c.code_cache_bytes ? vm->c.code_cache_bytes : CACHE_DEFAULT;
+    uint64_t bytes = vm->c.code_cache_bytes ? vm->c.code_cache_bytes : CPU_CODE_CACHE_DEFAULT;
 
     if (!b)
         return err_set(e, -ENOMEM, "out of memory");
     b->vm = vm;
     pthread_mutex_init(&b->lock, NULL);
     vm->engine = b;
-    return btcache_init(b, bytes < CACHE_MIN ? CACHE_MIN : bytes, e);
+    if (bytes < CPU_CODE_CACHE_MIN || bytes > CPU_CODE_CACHE_MAX)
+        return err_set(e, -EINVAL, "a code cache of %llu bytes: it has %d MiB to %d MiB",
+                       (unsigned long long)bytes, CPU_CODE_CACHE_MIN >> 20,
+                       CPU_CODE_CACHE_MAX >> 20);
+    return btcache_init(b, bytes, e);
 }
 
 void bt_vm_done(struct soft_vm *vm)

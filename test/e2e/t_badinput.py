@@ -35,6 +35,12 @@ def test_memory_and_cpus_out_of_range(w):
         refused(w.run("true", flags=["--cpus", cpus]), "1", "32")
 
 
+def test_code_cache_out_of_range(w):
+    for size in ("1023k", "1025m", "0", "-1", "big", ""):
+        refused(w.run("true", flags=["--code-cache", size]), "--code-cache")
+        refused(w.kiln("boot", "--kernel", "/no/such/kernel", "--code-cache", size), "--code-cache")
+
+
 def test_engine_and_kernel(w):
     refused(w.kiln("run", "--kernel", w.kernel, "--engine", "steam", IMAGE, "true"), "steam")
     refused(w.kiln("run", "--kernel", "/no/such/kernel", IMAGE, "true"), "/no/such/kernel")

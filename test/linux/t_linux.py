@@ -76,9 +76,9 @@ class World:
         return [KILN, "boot", "--engine", engine, "--kernel", image, "--initrd", str(self.initrd),
                 "--cpus", str(cpus), "-m", "512m", "--cmdline", f"{WORDS} {words}"]
 
-    def boot(self, image, engine="interp", cpus=1, words="", says=b"hello\n"):
+    def boot(self, image, engine="interp", cpus=1, words="", says=b"hello\n", flags=()):
         """Boot to the end. The kernel's log and what init said."""
-        done = subprocess.run(self.command(image, engine, cpus, words), input=says, capture_output=True,
+        done = subprocess.run(self.command(image, engine, cpus, words) + [*flags], input=says, capture_output=True,
                               timeout=LIMIT, check=False)
         log = done.stdout.decode(errors="replace").replace("\r", "")
         assert done.returncode == 0, f"status {done.returncode}: {done.stderr!r}\n{log[-2000:]}"
@@ -113,6 +113,12 @@ def test_kilns_kernel_reaches_user_space_on_interp(w):
 def test_kilns_kernel_brings_up_2_and_8_cpus_on_interp(w):
     for cpus in (2, 8):
         assert_user_space(w.boot(kernel("kiln", "vmlinux"), cpus=cpus), cpus)
+
+
+def test_a_code_cache_that_holds_little_is_flushed_and_boots_on_bt(w):
+    """Both vCPUs run into it: the world stops for each flush."""
+    for cpus in (1, 2):
+        assert_user_space(w.boot(kernel("kiln", "vmlinux"), "bt", cpus, flags=["--code-cache", "1m"]), cpus)
 
 
 def test_a_reboot_ends_the_machine(w):
