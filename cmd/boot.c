@@ -251,22 +251,6 @@ static enum vm_end watch(struct vm *vm, struct keys *k, int sig, uint64_t timeou
     }
 }
 
-static void print_stats(struct vm *vm)
-{
-    struct cpu_stats s;
-
-    vm_stats(vm, &s);
-    fprintf(
-        stderr,
-        "engine %s: %llu instructions, %llu blocks, %llu TLB misses, %llu interrupts, "
-        "%llu exceptions, %llu fallbacks, %llu flushes; exits: %llu pio, %llu mmio, %llu kicks\n",
-        vm_engine(vm), (unsigned long long)s.insns, (unsigned long long)s.blocks,
-        (unsigned long long)s.tlb_misses, (unsigned long long)s.interrupts,
-        (unsigned long long)s.exceptions, (unsigned long long)s.fallbacks,
-        (unsigned long long)s.flushes, (unsigned long long)s.exits[CPU_EXIT_PIO],
-        (unsigned long long)s.exits[CPU_EXIT_MMIO], (unsigned long long)s.exits[CPU_EXIT_KICKED]);
-}
-
 static int status_of(enum vm_end end, uint32_t value, bool timed_out, const struct err *e)
 {
     switch (end) {
@@ -334,8 +318,14 @@ int cmd_boot(int argc, char **argv)
     enum vm_end end = watch(vm, &k, sig, a.timeout_ns, &value, &timed_out, &e);
     if (raw)
         tcsetattr(0, TCSANOW, &saved);
-    if (a.stats)
-        print_stats(vm);
+    if (a.stats) {
+        struct vm_report report;
+        struct err paused; /* ended, or exact enough */
+
+        (void)!vm_pause(vm, &paused);
+        vm_report(vm, &report);
+        print_stats(&report);
+    }
     vm_free(vm);
     return status_of(end, value, timed_out, &e);
 }

@@ -35,6 +35,7 @@ static const char help[] =
     "      --code-cache SIZE  bt: translated code that is kept, 1m to 1g (default 32m)\n"
     "      --kernel PATH      guest kernel: a file, or a folder with its modules\n"
     "      --timeout TIME     stop after this long, such as 30 or 5m\n"
+    "      --stats            what the engine counted, on stderr at the end\n"
     "      --rm               accepted: nothing of a container outlives it\n"
     "  -q, --quiet            no word of kiln's own but errors\n"
     "      --help             this text\n\n"
@@ -91,6 +92,12 @@ static void show_console(void *ctx, const char *text)
     (void)ctx;
     fprintf(stderr, "the end of the guest's console:\n%s%s", text,
             text[0] && text[strlen(text) - 1] == '\n' ? "" : "\n");
+}
+
+static void show_counters(void *ctx, const struct vm_report *r)
+{
+    (void)ctx;
+    print_stats(r);
 }
 
 /* The image, pulled if the store does not know it. */
@@ -222,6 +229,7 @@ static int run(const struct run_flags *f, struct progress *p, struct image *im, 
         .timeout_ms = f->timeout_ms,
         .booting = show_boot,
         .console = f->quiet ? NULL : show_console,
+        .counters = f->stats ? show_counters : NULL,
         .ctx = p,
     };
     return run_container(&c, e);

@@ -19,6 +19,7 @@ enum {
     OPT_CPUS,
     OPT_ENGINE,
     OPT_CODE_CACHE,
+    OPT_STATS,
     OPT_KERNEL,
     OPT_READ_ONLY,
     OPT_TIMEOUT,
@@ -147,6 +148,9 @@ static int one(struct run_flags *f, int c, const char *value, struct err *e)
         break;
     case OPT_RM: /* nothing of a container outlives it */
         break;
+    case OPT_STATS:
+        f->stats = true;
+        break;
     case OPT_NAME:
         f->name = value;
         break;
@@ -216,6 +220,7 @@ int runflags_parse(int argc, char **argv, struct run_flags *f, struct err *e)
         {"read-only", 0, NULL, OPT_READ_ONLY},
         {"volume", 1, NULL, 'v'},
         {"timeout", 1, NULL, OPT_TIMEOUT},
+        {"stats", 0, NULL, OPT_STATS},
         {"quiet", 0, NULL, 'q'},
         {"help", 0, NULL, 'H'},
         {NULL, 0, NULL, 0},

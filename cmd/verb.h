@@ -7,6 +7,8 @@
 
 #include "base/err.h"
 
+struct vm_report;
+
 struct verb {
     const char *name, *args, *summary;
     int (*run)(int argc, char **argv); /* argv[0] is the verb; returns the exit status */
@@ -31,6 +33,9 @@ int say_err(const struct err *e, int status);
 /* Wrong usage: the sentence and a pointer to --help. Returns `status`. */
 __attribute__((format(printf, 3, 4))) int say_usage(const char *verb, int status, const char *fmt,
                                                     ...);
+
+/* What a machine's engine counted, on stderr. */
+void print_stats(const struct vm_report *r);
 
 /* "64m", "1g", "512MiB", "1073741824": bytes. -EINVAL with a sentence. */
 int parse_size(const char *text, uint64_t *bytes, struct err *e) MUST_CHECK;

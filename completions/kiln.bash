@@ -19,7 +19,7 @@ _kiln_run() {
     esac
     if [[ $cur == -* ]]; then
         _kiln_words "-i --interactive -t --tty -e --env --env-file -w --workdir -u --user --entrypoint -h --hostname
-            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --kernel --timeout --rm -q --quiet --help"
+            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --stats --kernel --timeout --rm -q --quiet --help"
     else
         _kiln_words "$(_kiln_images)"
         __ltrim_colon_completions "$cur" 2>/dev/null

@@ -17,6 +17,7 @@ complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a run -d 'run a co
 
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l engine -x -a 'auto kvm bt interp' -d 'how instructions run'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l code-cache -x -d 'translated code that is kept'
+complete -c kiln -n '__fish_seen_subcommand_from run boot' -l stats -d 'what the engine counted, at the end'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l kernel -r -F -d 'guest kernel'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -s m -l memory -x -d 'memory, such as 512m'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l cpus -x -d 'virtual CPUs'
@@ -43,7 +44,6 @@ complete -c kiln -n '__fish_seen_subcommand_from boot' -l disk -r -F -d 'disk im
 complete -c kiln -n '__fish_seen_subcommand_from boot' -l share -x -d 'a folder for the guest'
 complete -c kiln -n '__fish_seen_subcommand_from boot' -l console -x -a 'stdio none' -d 'console'
 complete -c kiln -n '__fish_seen_subcommand_from boot' -l vsock -r -F -d 'socket of virtio-vsock'
-complete -c kiln -n '__fish_seen_subcommand_from boot' -l stats -d 'counters at the end'
 
 complete -c kiln -n '__fish_seen_subcommand_from check' -l format -x -a 'table json' -d 'output format'
 complete -c kiln -n '__fish_seen_subcommand_from import' -F

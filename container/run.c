@@ -316,7 +316,11 @@ int run_container(const struct run_conf *c, struct err *e)
     if (c->timeout_ms >= 0)
         r.watch.deadline_ms = now_ms() + (uint64_t)c->timeout_ms;
     int status = run(&r, e);
+    struct vm_report counters;
+    struct err none;
 
+    if (c->counters && r.vmm.pid > 0 && vmm_counters(&r.vmm, &counters, &none) == 0)
+        c->counters(c->ctx, &counters);
     session_close(r.s);
     vmm_stop(&r.vmm);
     cleanup_fd(&r.ready_fd);

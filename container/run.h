@@ -10,6 +10,8 @@
 #include "base/err.h"
 #include "container/volume.h"
 
+struct vm_report;
+
 struct run_conf {           /* borrowed */
     const char *kernel;     /* path of the kernel's file */
     const char *kernel_dir; /* its folder with modules; NULL = none */
@@ -29,6 +31,8 @@ struct run_conf {           /* borrowed */
     void (*booting)(void *ctx, bool yes);
     /* After a failure of the machine: the end of its console's output; may be NULL. */
     void (*console)(void *ctx, const char *text);
+    /* At the end: what the engine counted; may be NULL. */
+    void (*counters)(void *ctx, const struct vm_report *r);
     void *ctx;
 };
 

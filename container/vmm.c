@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -15,10 +16,14 @@
 
 #include "base/cleanup.h"
 
+enum { COUNTERS_MS = 5000 };
+
 struct report {  /* one write to a pipe, so it is whole */
-    int32_t end; /* enum vm_end */
+    int32_t end; /* enum vm_end; VM_RUNNING: only counters, as asked */
     struct err err;
+    struct vm_report counters;
 };
+_Static_assert(sizeof(struct report) <= PIPE_BUF, "written at once");
 
 /* ---- in the machine's process */
 
@@ -114,6 +119,19 @@ static int run_machine(struct vm_conf *c, struct log *l, struct vm **vm, struct 
     return r < 0 ? r : vm_start(*vm, e);
 }
 
+/* The parent wrote a byte to alive_fd: it wants the counters. */
+static void report_counters(struct vm *vm, int alive_fd, int report_fd)
+{
+    struct report rep = {.end = VM_RUNNING};
+    char asked;
+
+    (void)!read(alive_fd, &asked, 1);
+    if (vm_pause(vm, &rep.err) < 0)
+        rep.err = (struct err){0}; /* then they are not exact */
+    vm_report(vm, &rep.counters);
+    (void)!write(report_fd, &rep, sizeof(rep));
+}
+
 static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *dir, int report_fd,
                                int alive_fd)
 {
@@ -129,7 +147,10 @@ static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *
         struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN},
                              {.fd = alive_fd, .events = POLLIN}};
 
-        while (poll(p, 2, -1) < 0 && errno == EINTR) {
+        while ((poll(p, 2, -1) < 0 && errno == EINTR) || (p[1].revents & POLLIN)) {
+            if (p[1].revents & POLLIN)
+                report_counters(vm, alive_fd, report_fd);
+            p[1].revents = 0;
         }
         if (p[1].revents) { /* the parent is gone and cannot clean up */
             rundir_wipe(dir->base, dir->id);
@@ -176,7 +197,11 @@ int vmm_why(struct vmm *v, struct err *e)
 {
     struct report rep;
 
-    if (read(v->report_fd, &rep, sizeof(rep)) != sizeof(rep))
+    do {
+        if (read(v->report_fd, &rep, sizeof(rep)) != sizeof(rep))
+            rep.end = -1;
+    } while (rep.end == VM_RUNNING);
+    if (rep.end < 0)
         return err_set(e, -ECONNRESET, "the machine's process was killed");
     switch (rep.end) {
     case VM_FAILED:
@@ -190,6 +215,21 @@ int vmm_why(struct vmm *v, struct err *e)
     default:
         return err_set(e, -ECONNRESET, "the machine ended");
     }
+}
+
+int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e)
+{
+    struct pollfd p = {.fd = v->report_fd, .events = POLLIN};
+    struct report rep = {.end = -1};
+
+    if (write(v->alive_fd, "s", 1) != 1)
+        return err_errno(e, -errno, "ask the machine's process for its counters");
+    while (poll(&p, 1, COUNTERS_MS) < 0 && errno == EINTR) {
+    }
+    if (!p.revents || read(v->report_fd, &rep, sizeof(rep)) != sizeof(rep) || rep.end != VM_RUNNING)
+        return err_set(e, -ECONNRESET, "the machine's process does not tell its counters");
+    *out = rep.counters;
+    return 0;
 }
 
 void vmm_stop(struct vmm *v)

@@ -26,6 +26,8 @@ int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct vmm *v,
               struct err *e) MUST_CHECK;
 /* After report_fd became readable: why, as a negative errno and a sentence. */
 int vmm_why(struct vmm *v, struct err *e) MUST_CHECK;
+/* While the machine runs: what its engine counted. The machine stands still afterwards. */
+int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e) MUST_CHECK;
 void vmm_stop(struct vmm *v);
 
 #endif

@@ -73,12 +73,30 @@ struct cpu_exit {
     } u;
 };
 
-/* Counters since creation; what --stats prints. Sums over vCPUs by the caller. */
+/* Counters since creation; what --stats prints. Sums over vCPUs by cpu_stats_add(); what vCPUs
+ * share is counted by the first. All are uint64_t, and 0 where an engine does not count. */
 struct cpu_stats {
-    uint64_t insns;    /* guest instructions executed (0 = not counted) */
-    uint64_t exits[8]; /* by enum cpu_exit_kind */
-    uint64_t tlb_misses, blocks, flushes, interrupts, exceptions, fallbacks, msr_faults;
+    uint64_t insns;       /* guest instructions executed */
+    uint64_t interpreted; /* of them, by the interpreter */
+    uint64_t fallbacks;   /* instructions another engine gave to the interpreter, one by one */
+    uint64_t exits[8];    /* by enum cpu_exit_kind */
+    uint64_t tlb_misses;  /* of the engine's fastest look-up */
+    uint64_t tlb_walks;   /* of the guest's page tables */
+    uint64_t tlb_flushes;
+    uint64_t blocks;                  /* decoded or translated */
+    uint64_t guest_bytes, host_bytes; /* bt: of the blocks, and of what was made of them */
+    uint64_t xlat_ns;                 /* bt: time it took */
+    uint64_t flushes;                 /* of all blocks at once */
+    uint64_t interrupts, exceptions, msr_faults;
+    uint64_t vectors[32]; /* exceptions delivered, by vector */
 };
+
+/* *sum += *s */
+void cpu_stats_add(struct cpu_stats *sum, const struct cpu_stats *s);
+
+/* Kinds of instructions, as numbers below CPU_OPS, and their names in lower case. */
+enum { CPU_OPS = 2048 };
+const char *cpu_op_name(unsigned op);
 
 struct cpu_engine {
     const char *name; /* "kvm", "bt", "interp": what --engine takes */
@@ -125,6 +143,8 @@ struct cpu_engine {
     int (*set)(struct vcpu *v, const struct cpu_state *s, struct err *e);
 
     void (*stats)(struct vcpu *v, struct cpu_stats *out);
+    /* Add cpu_stats.fallbacks by kind of instruction to count[CPU_OPS]. May be NULL. */
+    void (*fallbacks)(struct vcpu *v, uint64_t *count);
 };
 
 extern const struct cpu_engine cpu_kvm, cpu_bt, cpu_interp;

@@ -489,22 +489,3 @@ int vm_cpu_state(struct vm *vm, unsigned cpu, struct cpu_state *s, struct err *e
         return err_set(e, -EINVAL, "no CPU %u", cpu);
     return vm->engine->get(vm->cpu[cpu].v, s, e);
 }
-
-void vm_stats(struct vm *vm, struct cpu_stats *sum)
-{
-    memset(sum, 0, sizeof(*sum));
-    for (unsigned i = 0; i < vm->n_cpus; i++) {
-        struct cpu_stats s = {0};
-
-        vm->engine->stats(vm->cpu[i].v, &s);
-        sum->insns += s.insns;
-        for (unsigned k = 0; k < ARRAY_LEN(s.exits); k++)
-            sum->exits[k] += s.exits[k];
-        sum->tlb_misses += s.tlb_misses;
-        sum->blocks += s.blocks;
-        sum->flushes += s.flushes;
-        sum->interrupts += s.interrupts;
-        sum->exceptions += s.exceptions;
-        sum->fallbacks += s.fallbacks;
-    }
-}

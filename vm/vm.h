@@ -79,6 +79,23 @@ const char *vm_engine(const struct vm *vm);
 struct mem *vm_mem(struct vm *vm);
 int vm_cpu_state(struct vm *vm, unsigned cpu, struct cpu_state *s,
                  struct err *e) MUST_CHECK; /* paused */
+/* Counters of all vCPUs; exact while paused or ended. */
 void vm_stats(struct vm *vm, struct cpu_stats *sum);
+
+enum { VM_TOP_OPS = 16 };
+struct vm_op {
+    char name[24]; /* mnemonic */
+    uint64_t count;
+};
+struct vm_report { /* plain data: it goes through a pipe */
+    char engine[16];
+    unsigned cpus;
+    struct cpu_stats sum;
+    struct vm_op
+        op[VM_TOP_OPS]; /* what the interpreter was given one by one, most frequent first */
+    unsigned n_ops;
+};
+/* Likewise, and who it was. */
+void vm_report(struct vm *vm, struct vm_report *r);
 
 #endif

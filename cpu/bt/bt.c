@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -143,6 +144,14 @@ static uint32_t mode_index(struct bt_cpu *c)
     return c->mode_index;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
 /* The block at s.rip, translated now if need be. NULL: *stop says what else; SOFT_OK: interpret one
  * instruction. */
 static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
@@ -161,8 +170,10 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
     pthread_mutex_unlock(&b->lock);
     for (int tries = 0; !k && tries < 3; tries++) {
         bool alone = false;
+        uint64_t began = now_ns();
 
         k = xlat_block(c, gpa, page, mode, &alone);
+        c->xlat_ns += now_ns() - began;
         if (alone)
             return NULL;
         if (!k && xlat_full(b))
@@ -254,9 +265,25 @@ void bt_stats(struct vcpu *v, struct cpu_stats *out)
     const struct bt_cpu *c = cpu_of(v);
 
     *out = v->stats;
-    out->insns = v->insns + c->insns;
-    out->blocks = v->index ? 0 : c->bv->translated;
-    out->fallbacks = c->stub_calls;
+    out->insns = v->insns + c->insns - c->stub_calls; /* those are counted by both */
+    out->interpreted = v->insns;
+    out->xlat_ns = c->xlat_ns;
+    out->fallbacks = 0;
+    for (unsigned op = 0; op < CPU_OPS; op++)
+        out->fallbacks += v->op_count[op];
+    out->blocks = out->flushes = 0; /* not the interpreter's own */
+    if (v->index)
+        return;
+    out->blocks = c->bv->translated;
+    out->guest_bytes = c->bv->guest_bytes;
+    out->host_bytes = c->bv->host_bytes;
+    out->flushes = c->bv->flushes;
+}
+
+void bt_fallbacks(struct vcpu *v, uint64_t *count)
+{
+    for (unsigned op = 0; op < CPU_OPS; op++)
+        count[op] += v->op_count[op];
 }
 
 /* --- object -------------------------------------------------------------- */
@@ -292,7 +319,10 @@ static int vcpu_init(struct vcpu *v, struct err *e)
             c->tlb[s][i].rtag = c->tlb[s][i].wtag = btlb_invalid(i);
     }
     c->xlat = xlat_new();
-    if (!c->xlat) {
+    v->op_count = calloc(CPU_OPS, sizeof(*v->op_count));
+    if (!c->xlat || !v->op_count) {
+        xlat_free(c->xlat);
+        free(v->op_count);
         free(c);
         interp_ops.vcpu_done(v);
         return err_set(e, -ENOMEM, "out of memory");
@@ -308,6 +338,7 @@ static void vcpu_done(struct vcpu *v)
     if (b->cpu[v->index]) {
         xlat_free(b->cpu[v->index]->xlat);
         free(b->cpu[v->index]);
+        free(v->op_count);
     }
     b->cpu[v->index] = NULL;
     interp_ops.vcpu_done(v);

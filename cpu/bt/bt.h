@@ -110,6 +110,7 @@ struct bt_cpu {
     int stop;            /* enum soft_stop of the call-out that left */
     bool called_out;     /* code was left by a call-out: v->s is whole */
     uint64_t stub_calls; /* instructions interpreted from inside of blocks */
+    uint64_t xlat_ns;    /* spent translating */
 };
 
 struct code_area { /* one memfd mapped twice; never writable and executable in one mapping */
@@ -136,6 +137,7 @@ struct bt_vm {
     struct bt_cpu *cpu[CPUS_MAX]; /* owned, by vCPU index */
     uint64_t kills;               /* counts deaths of blocks: code under execution may be stale */
     uint64_t translated, flushes; /* blocks; of the whole cache */
+    uint64_t guest_bytes, host_bytes;
 };
 
 /* What a call-out is told, in r11d: page offset of the instruction, kind of access. */

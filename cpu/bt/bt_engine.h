@@ -10,5 +10,6 @@ extern const struct soft_engine_ops bt_ops;
 int bt_vm_init(struct soft_vm *vm, struct err *e) MUST_CHECK;
 void bt_vm_done(struct soft_vm *vm);
 void bt_stats(struct vcpu *v, struct cpu_stats *out);
+void bt_fallbacks(struct vcpu *v, uint64_t *count);
 
 #endif

@@ -45,4 +45,5 @@ const struct cpu_engine cpu_bt = {
     .get = soft_get,
     .set = soft_set,
     .stats = bt_stats,
+    .fallbacks = bt_fallbacks,
 };

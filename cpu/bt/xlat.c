@@ -193,8 +193,15 @@ struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint3
         return NULL;
     pthread_mutex_lock(&b->lock);
     struct block *k = btcache_find(b, gpa, mode);
-    if (!k && atomic_load(gen) == before)
+    if (!k && atomic_load(gen) == before) {
+        const uint8_t *from = b->code.e.p;
+
         k = emit_block(x, b, gpa, mode);
+        if (k) {
+            b->guest_bytes += len;
+            b->host_bytes += (uint64_t)(b->code.e.p - from);
+        }
+    }
     pthread_mutex_unlock(&b->lock);
     return k;
 }

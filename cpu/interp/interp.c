@@ -100,6 +100,8 @@ static int run_one(struct blocks *c, struct vcpu *v)
 
     if (!b)
         return rc;
+    if (v->op_count)
+        v->op_count[b->insn[0].op]++;
     return run_block(c, v, b);
 }
 
@@ -213,7 +215,8 @@ static void vm_free(struct cpu_vm *vm)
 static void stats(struct vcpu *v, struct cpu_stats *out)
 {
     *out = v->stats;
-    out->insns = v->insns;
+    out->insns = out->interpreted = v->insns;
+    out->tlb_misses = out->tlb_walks;
 }
 
 const struct cpu_engine cpu_interp = {

@@ -337,7 +337,7 @@ static int lookup(struct vcpu *v, gva_t gva, unsigned access, struct tlb_entry *
         }
         return SOFT_OK;
     }
-    v->stats.tlb_misses++;
+    v->stats.tlb_walks++;
     do {
         if (!walk(v, gva, &w))
             return fault(v, gva, access, set, w.fault);
@@ -648,7 +648,7 @@ void mmu_flush_all(struct vcpu *v)
             clear(&v->tlb[set][i]);
     memset(v->tlb_local, 0, sizeof(v->tlb_local));
     v->tlb_large[0] = v->tlb_large[1] = false;
-    v->stats.flushes++;
+    v->stats.tlb_flushes++;
     tell_flush(v);
 }
 
@@ -667,7 +667,7 @@ void mmu_flush_nonglobal(struct vcpu *v)
             }
         }
     }
-    v->stats.flushes++;
+    v->stats.tlb_flushes++;
     tell_flush(v);
 }
 

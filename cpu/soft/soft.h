@@ -161,9 +161,10 @@ struct vcpu {
     bool stop_after; /* exec() runs one instruction, whatever v->requests says */
 
     struct cpu_stats stats;
-    uint64_t insns; /* executed, counted per block */
-    void *engine;   /* owned by the engine (block cache, code cache) */
-    bool bare;      /* no LAPIC, no interrupts: serves another engine */
+    uint64_t *op_count; /* [CPU_OPS], owned by the engine: instructions run singly; may be NULL */
+    uint64_t insns;     /* executed, counted per block */
+    void *engine;       /* owned by the engine (block cache, code cache) */
+    bool bare;          /* no LAPIC, no interrupts: serves another engine */
 };
 
 /* How a software engine executes. */

@@ -115,6 +115,7 @@ static int delivered(struct vcpu *v, int r)
 static int deliver_exc(struct vcpu *v)
 {
     v->stats.exceptions++;
+    v->stats.vectors[v->exc.vector & 31]++;
     soft_insn_done(v);
     v->in_delivery = true;
     soft_world_enter(v); /* frames are written through the TLB */

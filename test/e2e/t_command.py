@@ -36,6 +36,13 @@ def test_output_and_errors_keep_apart(w):
     same(done.stderr, b"err\n")
 
 
+def test_stats_follow_the_commands_own_output(w):
+    done = w.sh("echo out; exit 3", flags=["--stats"])
+    status(done, 3)
+    same(done.stdout, b"out\n")
+    says(done, "engine ", "exits ", "interrupts ")
+
+
 def test_arguments_arrive_as_they_are(w):
     done = w.run("printf", "%s|", "a b", "", "$HOME", "*", "'q\"", "\u00e4\n")
     same(done.stdout, "a b||$HOME|*|'q\"|\u00e4\n|".encode())

@@ -82,6 +82,7 @@ class World:
                               timeout=LIMIT, check=False)
         log = done.stdout.decode(errors="replace").replace("\r", "")
         assert done.returncode == 0, f"status {done.returncode}: {done.stderr!r}\n{log[-2000:]}"
+        self.said = done.stderr.decode(errors="replace")
         return log
 
     def close(self):
@@ -118,7 +119,18 @@ def test_kilns_kernel_brings_up_2_and_8_cpus_on_interp(w):
 def test_a_code_cache_that_holds_little_is_flushed_and_boots_on_bt(w):
     """Both vCPUs run into it: the world stops for each flush."""
     for cpus in (1, 2):
-        assert_user_space(w.boot(kernel("kiln", "vmlinux"), "bt", cpus, flags=["--code-cache", "1m"]), cpus)
+        log = w.boot(kernel("kiln", "vmlinux"), "bt", cpus, flags=["--code-cache", "1m", "--stats"])
+        assert_user_space(log, cpus)
+        assert re.search(r"^code cache +flushed [1-9]\d* times$", w.said, re.M), w.said
+
+
+def test_stats_tell_what_the_translator_did(w):
+    w.boot(kernel("kiln", "vmlinux"), "bt", flags=["--stats"])
+    for line in (r"engine +bt, 1 CPU", r"instructions +\d{7,}", r"translated +\d{4,} blocks, \d+ KiB to \d+ KiB, in [\d.]+ ms",
+                 r"code cache +flushed \d+ times", r"TLB +\d+ misses, \d+ page walks, \d+ flushes",
+                 r"exits .*mmio \d+, pio \d+.*", r"events +interrupts \d+, exceptions \d+:.*#PF \d+.*",
+                 r"interpreted +\d+ \([\d.]+ % of all\); .*", r" +\d+ +[\d.]+ %  out"):
+        assert re.search(f"^{line}$", w.said, re.M), f"'{line}' is not in\n{w.said}"
 
 
 def test_a_reboot_ends_the_machine(w):
