@@ -120,7 +120,7 @@ struct cpu_engine {
                         int fd, bool add);
     /* Signalling `fd` sends `m`. m NULL = remove. -ENOTSUP: use vm_msi. */
     int (*vm_irqfd)(struct cpu_vm *vm, unsigned gsi, const struct msi *m, int fd);
-    /* All vCPUs paused: dirty logging switched, or RAM replaced. */
+    /* All vCPUs paused: mem's dirty log was started, fetched or stopped. */
     void (*vm_mem_changed)(struct cpu_vm *vm, bool dirty_log);
     /* kvm: add the kernel's dirty pages to mem's log. Others: nothing to do. */
     int (*vm_dirty_sync)(struct cpu_vm *vm, struct err *e);

@@ -2,8 +2,10 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "cpu/state.h"
 
 enum { MAX_BASIC = 0x16, PHYS_BITS = 40 };
@@ -242,4 +244,107 @@ bool cpu_model_has(const struct cpu_model *m, uint32_t leaf, uint32_t sub, unsig
 
     cpu_model_cpuid(m, 0, 0, 0, leaf, sub, out);
     return out[reg & 3] >> (bit & 31) & 1;
+}
+
+/* --- features of a machine that has run elsewhere --- */
+
+static const struct {
+    uint32_t leaf, sub;
+    unsigned reg;
+} feature_words[CPU_FEATURE_WORDS] = {
+    {1, 0, ECX}, {1, 0, EDX}, {7, 0, EBX},          {7, 0, ECX},
+    {7, 0, EDX}, {7, 2, EDX}, {0x80000001, 0, ECX}, {0x80000001, 0, EDX},
+};
+
+static const struct {
+    unsigned word, bit;
+    const char *name;
+} feature_names[] = {
+    {0, 1, "PCLMULQDQ"},   {0, 12, "FMA"},    {0, 19, "SSE4.1"}, {0, 20, "SSE4.2"},
+    {0, 22, "MOVBE"},      {0, 23, "POPCNT"}, {0, 25, "AES"},    {0, 28, "AVX"},
+    {0, 29, "F16C"},       {0, 30, "RDRAND"}, {2, 3, "BMI1"},    {2, 5, "AVX2"},
+    {2, 8, "BMI2"},        {2, 9, "ERMS"},    {2, 18, "RDSEED"}, {2, 19, "ADX"},
+    {2, 23, "CLFLUSHOPT"}, {2, 29, "SHA"},    {4, 4, "FSRM"},    {6, 0, "LAHF_LM"},
+    {6, 5, "LZCNT"},
+};
+
+static uint32_t *feature(struct cpu_model *m, unsigned word)
+{
+    for (unsigned i = 0; i < m->n; i++) {
+        struct cpuid_row *r = &m->row[i];
+        uint32_t *regs[] = {&r->eax, &r->ebx, &r->ecx, &r->edx};
+
+        if (r->leaf == feature_words[word].leaf && r->sub == feature_words[word].sub)
+            return regs[feature_words[word].reg];
+    }
+    BUG("a model without feature leaves");
+}
+
+void cpu_model_features(const struct cpu_model *m, struct cpu_features *f)
+{
+    struct cpu_model copy = *m;
+
+    for (unsigned w = 0; w < CPU_FEATURE_WORDS; w++)
+        f->word[w] = *feature(&copy, w);
+}
+
+/* The names of the bits in missing[], as many as a sentence takes. */
+static void name_bits(const uint32_t missing[CPU_FEATURE_WORDS], char *text, size_t len)
+{
+    size_t n = 0;
+
+    text[0] = '\0';
+    for (unsigned w = 0; w < CPU_FEATURE_WORDS; w++) {
+        for (unsigned bit = 0; bit < 32 && n + 32 < len; bit++) {
+            const char *name = NULL;
+
+            if (!(missing[w] >> bit & 1))
+                continue;
+            for (size_t i = 0; i < ARRAY_LEN(feature_names) && !name; i++)
+                if (feature_names[i].word == w && feature_names[i].bit == bit)
+                    name = feature_names[i].name;
+            const char *comma = n ? ", " : "";
+            if (name)
+                n += (size_t)snprintf(text + n, len - n, "%s%s", comma, name);
+            else
+                n += (size_t)snprintf(
+                    text + n, len - n, "%sCPUID.%x:%s[%u]", comma, feature_words[w].leaf,
+                    (const char *[]){"EAX", "EBX", "ECX", "EDX"}[feature_words[w].reg], bit);
+        }
+    }
+}
+
+/* Leaf 0xd as add_xsave() makes it where the host has no AVX. */
+static void drop_avx(struct cpu_model *m)
+{
+    m->avx = false;
+    for (unsigned i = 0; i < m->n; i++) {
+        struct cpuid_row *r = &m->row[i];
+
+        if (r->leaf == 0xd && r->sub == 0)
+            *r = (struct cpuid_row){0xd, 0, true, XCR0_X87 | XCR0_SSE, XSAVE_YMMH, XSAVE_YMMH, 0};
+        else if (r->leaf == 0xd)
+            *r = (struct cpuid_row){0xd, r->sub, true, 0, 0, 0, 0};
+    }
+}
+
+int cpu_model_restrict(struct cpu_model *m, const struct cpu_features *f, struct err *e)
+{
+    uint32_t missing[CPU_FEATURE_WORDS];
+    uint32_t any = 0;
+    char text[256];
+
+    for (unsigned w = 0; w < CPU_FEATURE_WORDS; w++) {
+        missing[w] = f->word[w] & ~*feature(m, w);
+        any |= missing[w];
+    }
+    if (any) {
+        name_bits(missing, text, sizeof(text));
+        return err_set(e, -ENOTSUP, "this host cannot offer what the guest was offered: %s", text);
+    }
+    for (unsigned w = 0; w < CPU_FEATURE_WORDS; w++)
+        *feature(m, w) = f->word[w];
+    if (m->avx && !(f->word[0] & BIT(28)))
+        drop_avx(m);
+    return 0;
 }

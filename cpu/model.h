@@ -26,12 +26,25 @@ struct cpu_model {
     bool avx;          /* XCR0.AVX may be set */
 };
 
+/* What the CPUs of a machine offered, as the feature words of CPUID: what a host must have to go on
+ * with it. */
+enum { CPU_FEATURE_WORDS = 8 };
+struct cpu_features {
+    uint32_t word[CPU_FEATURE_WORDS]; /* in the order of feature_words[] in model.c */
+};
+
 /* What this host can run and all engines honour: x86-64-v2 plus AVX, AVX2, FMA,
  * BMI1/2, F16C, MOVBE, LZCNT, AES, PCLMULQDQ, RDRAND/RDSEED, ADX, SHA, FSGSBASE, ERMS,
  * each only if the host has it; TSC-deadline, x2APIC, PCID, SMEP, SMAP, UMIP always (ours);
  * the KVM signature leaves with kvmclock. Errors: -ENOTSUP = the host lacks
  * x86-64-v2; -EINVAL = cpus. */
 int cpu_model_init(struct cpu_model *m, unsigned cpus, uint64_t tsc_khz, struct err *e) MUST_CHECK;
+
+/* The feature words *m offers. */
+void cpu_model_features(const struct cpu_model *m, struct cpu_features *f);
+/* Let *m, fresh from cpu_model_init(), offer exactly *f. *f may come from a file. -ENOTSUP: *m has
+ * not all of it, and the sentence names what is missing. */
+int cpu_model_restrict(struct cpu_model *m, const struct cpu_features *f, struct err *e) MUST_CHECK;
 
 /* Answer of CPUID for vCPU `index`, with its dynamic bits (APIC id, OSXSAVE from
  * cr4, XSAVE size from xcr0). out = eax, ebx, ecx, edx. */

@@ -16,9 +16,15 @@ static void *lazy_array(size_t bytes)
     return p == MAP_FAILED ? NULL : p;
 }
 
-static uint64_t pages(const struct mem *m)
+static void unmap(void *p, size_t bytes)
 {
-    return m->size >> MEM_PAGE_SHIFT;
+    if (p)
+        munmap(p, bytes);
+}
+
+static size_t bitmap_bytes(const struct mem *m)
+{
+    return (mem_pages(m) + 63) / 64 * sizeof(uint64_t);
 }
 
 struct mem *mem_new(uint64_t size, struct err *e)
@@ -37,21 +43,15 @@ struct mem *mem_new(uint64_t size, struct err *e)
     }
     m->size = size;
     m->low = size < MEM_LOW_MAX ? size : MEM_LOW_MAX;
-    m->fd = memfd_create("guest-ram", MFD_CLOEXEC);
-    if (m->fd < 0 || ftruncate(m->fd, (off_t)size) < 0) {
-        err_errno(e, -errno, "guest RAM of %llu MiB", (unsigned long long)(size >> 20));
-        mem_free(m);
-        return NULL;
-    }
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
-    if (p == MAP_FAILED) {
+    m->hva = lazy_array(size);
+    if (!m->hva) {
         err_errno(e, -errno, "map guest RAM of %llu MiB", (unsigned long long)(size >> 20));
         mem_free(m);
         return NULL;
     }
-    m->hva = p;
-    m->code = lazy_array(pages(m) * sizeof(*m->code));
-    if (!m->code) {
+    m->code = lazy_array(mem_pages(m) * sizeof(*m->code));
+    m->filed = lazy_array(bitmap_bytes(m));
+    if (!m->code || !m->filed) {
         err_set(e, -ENOMEM, "map the code map of guest RAM");
         mem_free(m);
         return NULL;
@@ -64,12 +64,9 @@ void mem_free(struct mem *m)
     if (!m)
         return;
     mem_dirty_stop(m);
-    if (m->code)
-        munmap((void *)m->code, pages(m) * sizeof(*m->code));
-    if (m->hva)
-        munmap(m->hva, m->size);
-    if (m->fd >= 0)
-        close(m->fd);
+    unmap((void *)m->code, mem_pages(m) * sizeof(*m->code));
+    unmap(m->filed, bitmap_bytes(m));
+    unmap(m->hva, m->size);
     free(m);
 }
 
@@ -168,7 +165,7 @@ void mem_wrote(struct mem *m, gpa_t gpa, size_t len)
 int mem_dirty_start(struct mem *m, struct err *e)
 {
     mem_dirty_stop(m);
-    void *p = lazy_array(pages(m));
+    void *p = lazy_array(mem_pages(m));
     if (!p)
         return err_set(e, -ENOMEM, "map the dirty log of guest RAM");
     m->dirty = p;
@@ -178,7 +175,7 @@ int mem_dirty_start(struct mem *m, struct err *e)
 void mem_dirty_stop(struct mem *m)
 {
     if (m->dirty)
-        munmap((void *)m->dirty, pages(m));
+        munmap((void *)m->dirty, mem_pages(m));
     m->dirty = NULL;
 }
 
@@ -186,7 +183,7 @@ uint64_t mem_dirty_fetch(struct mem *m, uint64_t *bitmap)
 {
     uint64_t n = 0;
 
-    for (uint64_t p = 0; m->dirty && p < pages(m); p++) {
+    for (uint64_t p = 0; m->dirty && p < mem_pages(m); p++) {
         if (atomic_exchange_explicit(&m->dirty[p], 0, memory_order_acq_rel)) {
             bitmap[p / 64] |= 1ull << (p % 64);
             n++;

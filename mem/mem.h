@@ -1,12 +1,16 @@
-/* mem/mem.h - guest physical memory: one memfd, mapped once.
+/* mem/mem.h - guest physical memory: one private mapping of this process.
  *
  * Charter: the only door to guest RAM. Outside mem/ and cpu/ nobody keeps a raw
  * pointer into it. Every address and length came from the guest and is hostile
  * until checked here.
  *
  * Layout: RAM fills [0, MEM_LOW_MAX), the rest lies at [4 GiB, ...). Both parts
- * are consecutive in the memfd and in the host mapping (file offset of the high
+ * are consecutive in the host mapping and in a memory file (offset of the high
  * part = MEM_LOW_MAX).
+ *
+ * The mapping is private: fork(2) shares it copy-on-write, and pieces of it may lie
+ * over files (mem_map_file) whose pages are read when first touched and never
+ * written. Nothing here costs in proportion to the size of RAM.
  *
  * Besides bytes, mem knows per 4 KiB page
  *  - the code map: which 64-byte chunks hold instructions some software engine
@@ -35,10 +39,10 @@ typedef uint64_t gva_t; /* guest linear or virtual address, bytes */
 #define MEM_SIZE_MAX (1ull << 40) /* bytes: 1 TiB */
 
 struct mem {                /* fields are private to mem/ and cpu/ */
-    int fd;                 /* owned */
     uint64_t size;          /* bytes of RAM in all, a multiple of MEM_PAGE */
     uint64_t low;           /* bytes of it below MEM_LOW_MAX */
-    uint8_t *hva;           /* owned mapping of the whole memfd */
+    uint8_t *hva;           /* owned mapping of all RAM */
+    uint64_t *filed;        /* [size/4096] bits: the page's first content lies in a file */
     _Atomic uint64_t *code; /* [size/4096] bit i: chunk i (64 bytes) holds code */
     _Atomic uint8_t *dirty; /* [size/4096] 1 = written since last fetch; NULL = log off */
     /* Called after bytes of a page with code bits were changed through
@@ -50,7 +54,7 @@ struct mem {                /* fields are private to mem/ and cpu/ */
 struct mem_region { /* one contiguous piece, for KVM slots, vhost-user, e820 */
     gpa_t gpa;
     uint64_t size;   /* bytes */
-    uint64_t offset; /* in the memfd */
+    uint64_t offset; /* in the host mapping and in a memory file */
     uint8_t *hva;
 };
 enum { MEM_REGIONS_MAX = 2 };
@@ -61,6 +65,10 @@ struct mem *mem_new(uint64_t size, struct err *e);
 void mem_free(struct mem *m); /* m may be NULL */
 
 uint64_t mem_size(const struct mem *m);
+static inline uint64_t mem_pages(const struct mem *m)
+{
+    return m->size >> MEM_PAGE_SHIFT;
+}
 /* Fills out[], returns how many (1 or 2). */
 unsigned mem_regions(const struct mem *m, struct mem_region out[MEM_REGIONS_MAX]);
 
@@ -77,6 +85,23 @@ int mem_fill(struct mem *m, gpa_t gpa, uint8_t byte, size_t len) MUST_CHECK;
  * Errors: -EFAULT. */
 int mem_iov(const struct mem *m, gpa_t gpa, size_t len, struct iovec *out) MUST_CHECK;
 void mem_wrote(struct mem *m, gpa_t gpa, size_t len);
+
+/* --- RAM from files, and which pages there are; vm/ only -------------------------------- */
+
+/* Lay [off, off+len) of RAM, whole pages, privately over the same offsets of file `fd` (borrowed
+ * during the call), or over nothing (zeroes) where fd is -1. Before anything runs. Which pages of
+ * the file hold data is told by mem_filed(). Errors: -EINVAL, what mmap(2) says. */
+int mem_map_file(struct mem *m, int fd, uint64_t off, uint64_t len, struct err *e) MUST_CHECK;
+/* The pages of [off, off+len) have a first content other than zeroes (yes), or not. */
+void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes);
+/* Set the bits (one a page) of pages that may differ from zeroes: touched here, or in a file. Cost
+ * follows these pages, not the size of RAM. Errors: what reading /proc/self/pagemap says. */
+int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
+/* The same for pages this process has written since the mappings were made. */
+int mem_written(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
+/* After fork(2), in the child: the RAM stays, what engines knew about it goes (code map, dirty log,
+ * callback). Errors: -ENOMEM. */
+int mem_forget(struct mem *m, struct err *e) MUST_CHECK;
 
 /* --- for cpu/ only ------------------------------------------------------ */
 

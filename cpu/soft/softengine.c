@@ -37,18 +37,10 @@ int softengine_irqfd(struct cpu_vm *vm, unsigned gsi, const struct msi *m, int f
     return -ENOTSUP;
 }
 
-/* RAM may have been replaced: what was decoded from it is void, and what may be written fast. */
+/* What may be written fast is not known to be logged. */
 void softengine_mem_changed(struct cpu_vm *vm, bool dirty_log)
 {
-    struct soft_vm *s = softengine_vm(vm);
-
-    for (uint64_t page = 0; page < mem_size(s->c.mem) / MEM_PAGE; page++) {
-        if (!atomic_exchange(&s->c.mem->code[page], 0))
-            continue;
-        atomic_fetch_add(&s->code_gen[page], 1);
-        s->ops->code_written(s, (int64_t)page);
-    }
-    soft_vm_mem_changed(s);
+    soft_vm_mem_changed(softengine_vm(vm));
 }
 
 int softengine_dirty_sync(struct cpu_vm *vm, struct err *e)

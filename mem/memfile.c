@@ -1,0 +1,95 @@
+/* RAM over files, and which of its pages hold something. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "mem/mem.h"
+
+/* /proc/PID/pagemap, one u64 a page (Linux Documentation/admin-guide/mm/pagemap.rst). */
+#define PM_PRESENT (1ull << 63)
+#define PM_SWAPPED (1ull << 62)
+#define PM_FILE (1ull << 61) /* of a file, or shared: not written by us */
+
+enum { PM_BATCH = 4096 }; /* entries a read */
+
+int mem_map_file(struct mem *m, int fd, uint64_t off, uint64_t len, struct err *e)
+{
+    int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0);
+
+    if (off % MEM_PAGE != 0 || len % MEM_PAGE != 0 || len == 0 || off > m->size ||
+        len > m->size - off)
+        return err_set(e, -EINVAL, "a piece of a memory file lies outside of RAM");
+    void *p = mmap(m->hva + off, len, PROT_READ | PROT_WRITE, flags, fd, fd < 0 ? 0 : (off_t)off);
+    return p == MAP_FAILED ? err_errno(e, -errno, "map guest RAM") : 0;
+}
+
+void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes)
+{
+    uint64_t end = (off + len) >> MEM_PAGE_SHIFT;
+
+    for (uint64_t p = off >> MEM_PAGE_SHIFT; p < end; p++) {
+        uint64_t bit = 1ull << (p % 64);
+
+        if (p % 64 == 0 && end - p >= 64) {
+            m->filed[p / 64] = yes ? ~0ull : 0;
+            p += 63;
+        } else if (yes) {
+            m->filed[p / 64] |= bit;
+        } else {
+            m->filed[p / 64] &= ~bit;
+        }
+    }
+}
+
+/* Set the bits of pages this process holds a copy of its own of. */
+static int scan(const struct mem *m, uint64_t *bitmap, struct err *e)
+{
+    CLEANUP(fd) int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    uint64_t base = (uint64_t)(uintptr_t)m->hva >> MEM_PAGE_SHIFT;
+    uint64_t entry[PM_BATCH];
+
+    if (fd < 0)
+        return err_errno(e, -errno, "/proc/self/pagemap");
+    for (uint64_t p = 0; p < mem_pages(m);) {
+        uint64_t n = mem_pages(m) - p < PM_BATCH ? mem_pages(m) - p : PM_BATCH;
+        ssize_t r = pread(fd, entry, n * sizeof(*entry), (off_t)((base + p) * sizeof(*entry)));
+
+        if (r < (ssize_t)sizeof(*entry))
+            return err_errno(e, r < 0 ? -errno : -EIO, "/proc/self/pagemap");
+        n = (uint64_t)r / sizeof(*entry);
+        for (uint64_t i = 0; i < n; i++) {
+            if ((entry[i] & (PM_PRESENT | PM_SWAPPED)) && !(entry[i] & PM_FILE))
+                bitmap[(p + i) / 64] |= 1ull << ((p + i) % 64);
+        }
+        p += n;
+    }
+    return 0;
+}
+
+int mem_written(const struct mem *m, uint64_t *bitmap, struct err *e)
+{
+    return scan(m, bitmap, e);
+}
+
+int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e)
+{
+    for (uint64_t i = 0; i < (mem_pages(m) + 63) / 64; i++)
+        bitmap[i] |= m->filed[i];
+    return scan(m, bitmap, e);
+}
+
+int mem_forget(struct mem *m, struct err *e)
+{
+    size_t bytes = mem_pages(m) * sizeof(*m->code);
+
+    mem_dirty_stop(m);
+    m->code_written = NULL;
+    m->code_ctx = NULL;
+    if (mmap((void *)m->code, bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return err_errno(e, -errno, "map the code map of guest RAM");
+    return 0;
+}
