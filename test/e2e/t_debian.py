@@ -5,22 +5,22 @@ import os
 import subprocess
 import sys
 
-from e2e import LIMIT, SOURCE, Skip, main, same, status
+from e2e import SOURCE, Skip, main, same, status
 
 MEMORY = ["-m", "1g"]
 
 
+def prepare(w):
+    """The image is made on the first use and kept beside the build."""
+    tar = os.path.join(os.environ.get("KILN_BUILD") or str(SOURCE / "build"), "kiln-debian.tar")
+    made = subprocess.run([SOURCE / "tools" / "make-debian-image.sh", tar], capture_output=True, text=True,
+                          timeout=1200, check=False)
+    if made.returncode != 0:
+        raise Skip(f"no Debian root file system: {made.stderr.strip()[-200:]}")
+    status(w.kiln("import", tar, "debian"), 0)
+
+
 def debian(w, script, **more):
-    """Run a script in the image, which is made on the first use and kept beside the build."""
-    if not getattr(w, "debian", None):
-        tar = os.path.join(os.environ.get("KILN_BUILD") or str(SOURCE / "build"), "kiln-debian.tar")
-        made = subprocess.run([SOURCE / "tools" / "make-debian-image.sh", tar], capture_output=True, text=True,
-                              timeout=1200, check=False)
-        if made.returncode != 0:
-            raise Skip(f"no Debian root file system: {made.stderr.strip()[-200:]}")
-        done = w.kiln("import", tar, "debian")
-        status(done, 0)
-        w.debian = True
     return w.run("sh", "-c", script, image="debian", flags=MEMORY + list(more.pop("flags", [])), **more)
 
 
