@@ -30,6 +30,7 @@ static const char help[] =
     "  --console MODE       stdio (default), none: nothing is read or shown\n"
     "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
     "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
+    "  --perf-map           bt: write /tmp/perf-PID.map, the guest's code for perf(1)\n"
     "  --stats              counters on stderr at the end\n\n"
     "Exit status: 0 when the machine powers off, resets or the time is up with --timeout (124);\n"
     "the value written to the exit port; 125 when kiln failed.\n";
@@ -46,7 +47,8 @@ enum {
     OPT_CONSOLE,
     OPT_VSOCK,
     OPT_TIMEOUT,
-    OPT_STATS
+    OPT_STATS,
+    OPT_PERF_MAP
 };
 
 enum { EXIT_TIMEOUT = 124, ESCAPE = 1 /* Ctrl-A */ };
@@ -106,6 +108,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         {"console", 1, NULL, OPT_CONSOLE},
         {"vsock", 1, NULL, OPT_VSOCK},
         {"timeout", 1, NULL, OPT_TIMEOUT},
+        {"perf-map", 0, NULL, OPT_PERF_MAP},
         {"stats", 0, NULL, OPT_STATS},
         {"help", 0, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -154,6 +157,9 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
             break;
         case OPT_TIMEOUT:
             r = parse_duration(optarg, &a->timeout_ns, e);
+            break;
+        case OPT_PERF_MAP:
+            a->vm.perf_map = true;
             break;
         case OPT_STATS:
             a->stats = true;

@@ -35,6 +35,7 @@ static const char help[] =
     "      --code-cache SIZE  bt: translated code that is kept, 1m to 1g (default 32m)\n"
     "      --kernel PATH      guest kernel: a file, or a folder with its modules\n"
     "      --timeout TIME     stop after this long, such as 30 or 5m\n"
+    "      --perf-map         bt: write /tmp/perf-PID.map, the guest's code for perf(1)\n"
     "      --stats            what the engine counted, on stderr at the end\n"
     "      --rm               accepted: nothing of a container outlives it\n"
     "  -q, --quiet            no word of kiln's own but errors\n"
@@ -213,6 +214,7 @@ static int run(const struct run_flags *f, struct progress *p, struct image *im, 
         .fstype = im->fstype,
         .engine = f->engine,
         .code_cache_bytes = f->code_cache_bytes,
+        .perf_map = f->perf_map,
         .cpus = f->cpus,
         .ram_bytes = f->ram_bytes,
         .name = f->name,

@@ -20,6 +20,7 @@ enum {
     OPT_ENGINE,
     OPT_CODE_CACHE,
     OPT_STATS,
+    OPT_PERF_MAP,
     OPT_KERNEL,
     OPT_READ_ONLY,
     OPT_TIMEOUT,
@@ -148,6 +149,9 @@ static int one(struct run_flags *f, int c, const char *value, struct err *e)
         break;
     case OPT_RM: /* nothing of a container outlives it */
         break;
+    case OPT_PERF_MAP:
+        f->perf_map = true;
+        break;
     case OPT_STATS:
         f->stats = true;
         break;
@@ -220,6 +224,7 @@ int runflags_parse(int argc, char **argv, struct run_flags *f, struct err *e)
         {"read-only", 0, NULL, OPT_READ_ONLY},
         {"volume", 1, NULL, 'v'},
         {"timeout", 1, NULL, OPT_TIMEOUT},
+        {"perf-map", 0, NULL, OPT_PERF_MAP},
         {"stats", 0, NULL, OPT_STATS},
         {"quiet", 0, NULL, 'q'},
         {"help", 0, NULL, 'H'},

@@ -17,7 +17,7 @@ int list_add(struct list *l, const char *text, struct err *e) MUST_CHECK;
 void list_done(struct list *l);
 
 struct run_flags { /* strings borrowed from argv unless said; owned: runflags_done() */
-    bool help, tty, interactive, read_only, quiet, stats, entrypoint_given;
+    bool help, tty, interactive, read_only, quiet, stats, perf_map, entrypoint_given;
     const char *name, *hostname, *workdir, *user, *entrypoint, *engine, *kernel;
     uint64_t ram_bytes;
     uint64_t code_cache_bytes; /* 0 = default */

@@ -19,7 +19,7 @@ _kiln_run() {
     esac
     if [[ $cur == -* ]]; then
         _kiln_words "-i --interactive -t --tty -e --env --env-file -w --workdir -u --user --entrypoint -h --hostname
-            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --stats --kernel --timeout --rm -q --quiet --help"
+            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --stats --perf-map --kernel --timeout --rm -q --quiet --help"
     else
         _kiln_words "$(_kiln_images)"
         __ltrim_colon_completions "$cur" 2>/dev/null
@@ -33,7 +33,7 @@ _kiln_boot() {
         --kernel | --initrd | --disk | --vsock) _filedir; return ;;
         --cmdline | --cpus | -m | --memory | --timeout | --code-cache) return ;;
     esac
-    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --code-cache --console --vsock --timeout --stats --help"
+    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --code-cache --console --vsock --timeout --stats --perf-map --help"
 }
 
 _kiln() {

@@ -18,6 +18,7 @@ complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a run -d 'run a co
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l engine -x -a 'auto kvm bt interp' -d 'how instructions run'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l code-cache -x -d 'translated code that is kept'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l stats -d 'what the engine counted, at the end'
+complete -c kiln -n '__fish_seen_subcommand_from run boot' -l perf-map -d 'names of guest code for perf'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l kernel -r -F -d 'guest kernel'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -s m -l memory -x -d 'memory, such as 512m'
 complete -c kiln -n '__fish_seen_subcommand_from run boot' -l cpus -x -d 'virtual CPUs'

@@ -99,6 +99,7 @@ static int start_machine(struct run *r, struct err *e)
         .ram_bytes = c->ram_bytes,
         .engine = c->engine,
         .code_cache_bytes = c->code_cache_bytes,
+        .perf_map = c->perf_map,
         .kernel = c->kernel,
         .cmdline = cmdline,
         .disk = {{.path = c->rootfs, .read_only = true, .serial = "root"}},

@@ -20,6 +20,7 @@ struct run_conf {           /* borrowed */
     unsigned cpus;
     uint64_t ram_bytes;
     uint64_t code_cache_bytes;            /* 0 = default */
+    bool perf_map;                        /* of the machine's process */
     const char *name, *hostname;          /* NULL = none; the machine's id */
     const char *const *argv, *const *env; /* NULL-terminated */
     const char *cwd, *user;

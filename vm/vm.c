@@ -297,6 +297,7 @@ static struct cpu_vm_conf cpus_conf(struct vm *vm)
         .timers = &vm->timers,
         .model = &vm->model,
         .code_cache_bytes = vm->code_cache_bytes,
+        .perf_map = vm->perf_map,
     };
 }
 
@@ -371,6 +372,7 @@ int vm_new(const struct vm_conf *c, struct vm **ret, struct err *e)
     vm->engine = eng;
     vm->n_cpus = c->cpus;
     vm->code_cache_bytes = c->code_cache_bytes;
+    vm->perf_map = c->perf_map;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);
     pthread_mutex_init(&vm->ctl, NULL);

@@ -12,6 +12,7 @@
 #include <x86intrin.h>
 
 #include "cpu/bt/bt_engine.h"
+#include "cpu/bt/btperf.h"
 #include "cpu/interp/interp.h"
 #include "cpu/soft/lapic.h"
 #include "cpu/soft/mmu.h"
@@ -106,6 +107,7 @@ static void flush_cache(struct bt_vm *b, struct vcpu *v, bool modes)
 {
     soft_world_stop(v);
     btcache_flush(b);
+    btperf_reset(b->perf_fd, b->code.rx, (size_t)(b->after_stubs - b->code.rw));
     for (unsigned i = 0; i < CPUS_MAX; i++) {
         if (b->cpu[i])
             bt_forget(b->cpu[i]);
@@ -396,12 +398,18 @@ int bt_vm_init(struct soft_vm *vm, struct err *e)
         return err_set(e, -ENOMEM, "out of memory");
     b->vm = vm;
     pthread_mutex_init(&b->lock, NULL);
+    b->perf_fd = -1;
     vm->engine = b;
     if (bytes < CPU_CODE_CACHE_MIN || bytes > CPU_CODE_CACHE_MAX)
         return err_set(e, -EINVAL, "a code cache of %llu bytes: it has %d MiB to %d MiB",
                        (unsigned long long)bytes, CPU_CODE_CACHE_MIN >> 20,
                        CPU_CODE_CACHE_MAX >> 20);
-    return btcache_init(b, bytes, e);
+    int r = btcache_init(b, bytes, e);
+    if (r < 0 || !vm->c.perf_map)
+        return r;
+    b->perf_fd = btperf_open(e);
+    btperf_reset(b->perf_fd, b->code.rx, (size_t)(b->after_stubs - b->code.rw));
+    return b->perf_fd < 0 ? b->perf_fd : 0;
 }
 
 void bt_vm_done(struct soft_vm *vm)
@@ -411,6 +419,8 @@ void bt_vm_done(struct soft_vm *vm)
     if (!b)
         return;
     btcache_done(b);
+    if (b->perf_fd >= 0)
+        close(b->perf_fd);
     pthread_mutex_destroy(&b->lock);
     free(b);
     vm->engine = NULL;

@@ -138,6 +138,7 @@ struct bt_vm {
     uint64_t kills;               /* counts deaths of blocks: code under execution may be stale */
     uint64_t translated, flushes; /* blocks; of the whole cache */
     uint64_t guest_bytes, host_bytes;
+    int perf_fd; /* btperf.h; -1 = none */
 };
 
 /* What a call-out is told, in r11d: page offset of the instruction, kind of access. */

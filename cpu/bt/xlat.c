@@ -5,6 +5,7 @@
  * save them. xlat.st follows where they are. */
 #include <stdlib.h>
 
+#include "cpu/bt/btperf.h"
 #include "cpu/bt/xlat_priv.h"
 #include "cpu/soft/mmu.h"
 
@@ -200,6 +201,8 @@ struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint3
         if (k) {
             b->guest_bytes += len;
             b->host_bytes += (uint64_t)(b->code.e.p - from);
+            btperf_block(b->perf_fd, from + b->code.e.to_rx, (size_t)(b->code.e.p - from),
+                         (b->modes[mode] & MODE_CPL) == MODE_CPL, c->v->s.rip);
         }
     }
     pthread_mutex_unlock(&b->lock);

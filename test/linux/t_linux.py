@@ -133,6 +133,44 @@ def test_stats_tell_what_the_translator_did(w):
         assert re.search(f"^{line}$", w.said, re.M), f"'{line}' is not in\n{w.said}"
 
 
+def test_a_perf_map_names_what_lies_in_the_code_cache(w):
+    command = w.command(kernel("kiln", "vmlinux"), "bt", 1, "") + ["--perf-map"]
+    # A file in the way: a link that would have led elsewhere.
+    precious = pathlib.Path(w.folder.name) / "precious"
+    precious.write_text("mine")
+    way = ["sh", "-c", f'ln -s {precious} /tmp/perf-$$.map; exec "$@"', "sh", *command]
+    with subprocess.Popen(way, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as vm:
+        path = pathlib.Path(f"/tmp/perf-{vm.pid}.map")
+        try:
+            log = b""
+            while b"user space: " not in log:
+                part = vm.stdout.read1()
+                assert part, log[-2000:]
+                log += part
+            maps = pathlib.Path(f"/proc/{vm.pid}/maps").read_text()
+            vm.communicate(b"hello\n", timeout=LIMIT)
+            text, mode = path.read_text(), path.lstat().st_mode
+        finally:
+            vm.kill()
+            path.unlink(missing_ok=True)
+    assert mode == 0o100600, oct(mode)
+    assert precious.read_text() == "mine"
+    found = re.findall(r"^(\w+)-(\w+) r-xs .*memfd:code-cache", maps, re.M)
+    assert len(found) == 1, maps
+    low, high = (int(x, 16) for x in found[0])
+    at, names = low, set()
+    for line in text.splitlines():
+        entry = re.fullmatch(r"([0-9a-f]+) ([0-9a-f]+) (guest_[ku]_[0-9a-f]{1,16}|kiln_bt_stubs)", line)
+        assert entry, line
+        assert int(entry[1], 16) >= at, line  # in order, none over another
+        at = int(entry[1], 16) + int(entry[2], 16)
+        names.add(entry[3])
+    assert at <= high
+    assert len(names) > 1000, names
+    for part in ("guest_k_ffffffff8", "guest_u_"):
+        assert any(n.startswith(part) for n in names), part
+
+
 def test_a_reboot_ends_the_machine(w):
     w.boot(kernel("kiln", "vmlinux"), words="-- reboot")
 
