@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "cmd/runflags.h"
+#include "cmd/starttrace.h"
 #include "cmd/verb.h"
 #include "container/run.h"
 #include "image/initrd.h"
@@ -36,8 +37,9 @@ static const char help[] =
     "      --kernel PATH      guest kernel: a file, or a folder with its modules\n"
     "      --timeout TIME     stop after this long, such as 30 or 5m\n"
     "      --perf-map         bt: write /tmp/perf-PID.map, the guest's code for perf(1)\n"
-    "      --stats            what the engine counted, on stderr at the end\n"
+    "      --stats            where the time went and what the engine counted, on stderr\n"
     "      --rm               accepted: nothing of a container outlives it\n"
+    "      --trace-start FILE where the time of the start went, as a picture (SVG)\n"
     "  -q, --quiet            no word of kiln's own but errors\n"
     "      --help             this text\n\n"
     "Exit status: the command's; 128 + N if signal N ended it; 124 when the time was over;\n"
@@ -188,8 +190,8 @@ static int check_hostname(const char *name, struct err *e)
 }
 
 /* Everything that may fail before a machine exists; then the machine. */
-static int run(const struct run_flags *f, struct progress *p, struct image *im, struct list *argv,
-               struct list *env, struct err *e)
+static int run(const struct run_flags *f, struct progress *p, struct trace *t, struct image *im,
+               struct list *argv, struct list *env, struct err *e)
 {
     CLEANUP(mem) char *kernel = NULL;
     CLEANUP(mem) char *dir = NULL;
@@ -233,8 +235,27 @@ static int run(const struct run_flags *f, struct progress *p, struct image *im, 
         .console = f->quiet ? NULL : show_console,
         .counters = f->stats ? show_counters : NULL,
         .ctx = p,
+        .trace = t,
     };
+    trace_set(t, TRACE_IMAGE);
     return run_container(&c, e);
+}
+
+/* What the start took. A picture that cannot be written fails a run that did not. */
+static int show_trace(const struct run_flags *f, const struct trace *t, int status)
+{
+    struct err e = {0};
+    char title[256];
+
+    if (f->stats)
+        starttrace_text(stderr, t);
+    if (!f->trace_start)
+        return status;
+    snprintf(title, sizeof(title), "kiln run %s %s", f->image, f->cmd[0] ? f->cmd[0] : "");
+    if (starttrace_svg(f->trace_start, title, t, &e) == 0)
+        return status;
+    say("%s", e.msg);
+    return status ? status : RUN_KILN;
 }
 
 int cmd_run(int argc, char **argv)
@@ -258,11 +279,23 @@ int cmd_run(int argc, char **argv)
         runflags_done(&f);
         return say_usage("run", RUN_KILN, "%s", e.msg);
     }
+    struct trace *t = NULL;
+    if (f.stats || f.trace_start) {
+        t = trace_new(&e);
+        if (!t) {
+            runflags_done(&f);
+            return say_err(&e, RUN_KILN);
+        }
+        trace_set(t, TRACE_MAIN);
+    }
     struct progress p = {.on = !f.quiet && isatty(2)};
-    int status = run(&f, &p, &im, &words, &env, &e);
+    int status = run(&f, &p, t, &im, &words, &env, &e);
     clear_line(&p);
     if (e.code < 0)
         say("%s", e.msg);
+    if (t)
+        status = show_trace(&f, t, status);
+    trace_free(t);
     list_done(&words);
     list_done(&env);
     image_done(&im);

@@ -25,6 +25,7 @@ enum {
     OPT_READ_ONLY,
     OPT_TIMEOUT,
     OPT_ENV_FILE,
+    OPT_TRACE_START,
 };
 
 enum { LIST_MAX = 65536, LINE_MAX_LEN = 128 * 1024, RAM_DEFAULT = 512 << 20 };
@@ -180,6 +181,9 @@ static int one(struct run_flags *f, int c, const char *value, struct err *e)
     case OPT_KERNEL:
         f->kernel = value;
         break;
+    case OPT_TRACE_START:
+        f->trace_start = value;
+        break;
     case 'e':
         r = add_env(f, value, e);
         break;
@@ -226,6 +230,7 @@ int runflags_parse(int argc, char **argv, struct run_flags *f, struct err *e)
         {"timeout", 1, NULL, OPT_TIMEOUT},
         {"perf-map", 0, NULL, OPT_PERF_MAP},
         {"stats", 0, NULL, OPT_STATS},
+        {"trace-start", 1, NULL, OPT_TRACE_START},
         {"quiet", 0, NULL, 'q'},
         {"help", 0, NULL, 'H'},
         {NULL, 0, NULL, 0},

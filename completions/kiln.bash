@@ -11,7 +11,7 @@ _kiln_words() {
 _kiln_run() {
     case $prev in
         --engine) _kiln_words "auto kvm bt interp"; return ;;
-        --kernel | --env-file) _filedir; return ;;
+        --kernel | --env-file | --trace-start) _filedir; return ;;
         -v | --volume) _filedir -d; return ;;
         -u | --user) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
         -e | --env) mapfile -t COMPREPLY < <(compgen -e -- "$cur"); return ;;
@@ -19,7 +19,7 @@ _kiln_run() {
     esac
     if [[ $cur == -* ]]; then
         _kiln_words "-i --interactive -t --tty -e --env --env-file -w --workdir -u --user --entrypoint -h --hostname
-            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --stats --perf-map --kernel --timeout --rm -q --quiet --help"
+            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --stats --trace-start --perf-map --kernel --timeout --rm -q --quiet --help"
     else
         _kiln_words "$(_kiln_images)"
         __ltrim_colon_completions "$cur" 2>/dev/null

@@ -35,6 +35,7 @@ complete -c kiln -n '__fish_seen_subcommand_from run' -l entrypoint -x -d 'inste
 complete -c kiln -n '__fish_seen_subcommand_from run' -s h -l hostname -x -d 'host name'
 complete -c kiln -n '__fish_seen_subcommand_from run' -l name -x -d 'name of the machine'
 complete -c kiln -n '__fish_seen_subcommand_from run' -l read-only -d 'no writable layer'
+complete -c kiln -n '__fish_seen_subcommand_from run' -l trace-start -r -F -d 'the same as a picture'
 complete -c kiln -n '__fish_seen_subcommand_from run' -s v -l volume -x -a '(__fish_complete_directories)' -d 'share a folder'
 complete -c kiln -n '__fish_seen_subcommand_from run' -l rm -d 'remove it at the end'
 complete -c kiln -n '__fish_seen_subcommand_from run' -s q -l quiet -d 'no progress'

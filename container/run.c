@@ -123,7 +123,11 @@ static int start_machine(struct run *r, struct err *e)
     vc.initrd_fd = r->initrd;
     if (rc == 0)
         rc = session_listen(r->vsock, &r->ready_fd, e);
-    return rc == 0 ? vmm_start(&vc, &r->dir, &r->vmm, e) : rc;
+    trace_set(c->trace, TRACE_READY);
+    if (rc == 0)
+        rc = vmm_start(&vc, &r->dir, c->trace, &r->vmm, e);
+    trace_set(c->trace, TRACE_FORKED);
+    return rc;
 }
 
 static int set_up(struct run *r, struct err *e)
@@ -286,16 +290,20 @@ static int run(struct run *r, struct err *e)
         c->booting(c->ctx, true);
     r->watch.machine_fd = r->vmm.report_fd;
     rc = session_open(r->vsock, r->ready_fd, &r->watch, BOOT_MS, &r->s, e);
+    trace_set(c->trace, TRACE_AGENT);
     if (rc == 0)
         rc = set_up(r, e);
+    trace_set(c->trace, TRACE_MOUNTED);
     if (c->booting)
         c->booting(c->ctx, false);
     if (rc < 0)
         return failure_status(r, rc, e);
     rc = start_process(r, tty, e);
+    trace_set(c->trace, TRACE_STARTED);
     if (rc < 0)
         return start_status(r, rc, e);
     rc = pump(r, tty, &status, e);
+    trace_set(c->trace, TRACE_EXITED);
     if (rc < 0)
         return failure_status(r, rc, e);
     *e = (struct err){0};
@@ -327,6 +335,7 @@ int run_container(const struct run_conf *c, struct err *e)
     cleanup_fd(&r.ready_fd);
     cleanup_fd(&r.initrd);
     rundir_remove(&r.dir);
+    trace_set(c->trace, TRACE_GONE);
     cleanup_fd(&r.watch.signal_fd);
     sigprocmask(SIG_SETMASK, &r.old_mask, NULL);
     return status;

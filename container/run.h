@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "container/trace.h"
 #include "container/volume.h"
 
 struct vm_report;
@@ -35,6 +36,7 @@ struct run_conf {           /* borrowed */
     /* At the end: what the engine counted; may be NULL. */
     void (*counters)(void *ctx, const struct vm_report *r);
     void *ctx;
+    struct trace *trace; /* where moments are noted; may be NULL */
 };
 
 enum { RUN_KILN = 125, RUN_CANNOT = 126, RUN_NOT_FOUND = 127, RUN_TIMEOUT = 124 };

@@ -102,7 +102,8 @@ static void detach(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int run_machine(struct vm_conf *c, struct log *l, struct vm **vm, struct err *e)
+static int run_machine(struct vm_conf *c, struct log *l, struct trace *trace, struct vm **vm,
+                       struct err *e)
 {
     pthread_t t;
     int v[2];
@@ -116,7 +117,11 @@ static int run_machine(struct vm_conf *c, struct log *l, struct vm **vm, struct 
         return err_set(e, -EAGAIN, "console: no thread");
     pthread_detach(t);
     int r = vm_new(c, vm, e);
-    return r < 0 ? r : vm_start(*vm, e);
+    trace_set(trace, TRACE_MADE);
+    if (r == 0)
+        r = vm_start(*vm, e);
+    trace_set(trace, TRACE_ENTERED);
+    return r;
 }
 
 /* The parent wrote a byte to alive_fd: it wants the counters. */
@@ -132,8 +137,8 @@ static void report_counters(struct vm *vm, int alive_fd, int report_fd)
     (void)!write(report_fd, &rep, sizeof(rep));
 }
 
-static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *dir, int report_fd,
-                               int alive_fd)
+static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *dir,
+                               struct trace *t, int report_fd, int alive_fd)
 {
     struct vm_conf c = *conf;
     struct report rep = {.end = VM_FAILED};
@@ -143,7 +148,7 @@ static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *
 
     detach();
     close_but(keep, ARRAY_LEN(keep));
-    if (run_machine(&c, &l, &vm, &rep.err) == 0) {
+    if (run_machine(&c, &l, t, &vm, &rep.err) == 0) {
         struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN},
                              {.fd = alive_fd, .events = POLLIN}};
 
@@ -165,7 +170,8 @@ static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *
 
 /* ---- in the parent */
 
-int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct vmm *v, struct err *e)
+int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct trace *t, struct vmm *v,
+              struct err *e)
 {
     int report[2], alive[2];
 
@@ -182,7 +188,7 @@ int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct vmm *v, 
     CLEANUP(fd) int alive_r = alive[0];
     v->pid = fork();
     if (v->pid == 0)
-        vmm_main(c, dir, report_w, alive_r);
+        vmm_main(c, dir, t, report_w, alive_r);
     if (v->pid < 0) {
         int r = err_errno(e, -errno, "fork");
 

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "container/rundir.h"
+#include "container/trace.h"
 #include "vm/vm.h"
 
 struct vmm { /* owned: vmm_stop() */
@@ -22,7 +23,7 @@ struct vmm { /* owned: vmm_stop() */
 /* The machine's console goes to `console.log` in the state folder, its last VMM_LOG_MAX bytes or
  * more. Returns when the process exists; whether the machine starts is told by report_fd. */
 enum { VMM_LOG_MAX = 256 * 1024 };
-int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct vmm *v,
+int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct trace *t, struct vmm *v,
               struct err *e) MUST_CHECK;
 /* After report_fd became readable: why, as a negative errno and a sentence. */
 int vmm_why(struct vmm *v, struct err *e) MUST_CHECK;

@@ -1,5 +1,6 @@
 """The command: its exit status, arguments, environment, user, folder, names."""
 import sys
+import xml.etree.ElementTree
 
 from e2e import main, same, says, status
 
@@ -124,6 +125,19 @@ def test_a_folder_is_shared(w):
     status(w.sh(script, flags=["-v", f"{folder}:/d"]), 0)
     same((folder / "sub" / "moved").read_text(), "new\n")
     same(sorted(f.name for f in folder.iterdir()), ["link", "sub"])
+
+
+def test_where_the_time_of_a_start_went(w):
+    picture = w.folder / "start.svg"
+    done = w.run("sh", "-c", "exit 3", flags=["--stats", "--trace-start", str(picture)])
+    status(done, 3)
+    for phase in (b"kernel and image found", b"agent up", b"disks mounted", b"command ran", b"machine gone"):
+        assert phase in done.stderr, done.stderr
+    root = xml.etree.ElementTree.parse(picture).getroot()
+    assert root.tag.endswith("svg") and "machine gone" in picture.read_text()
+    done = w.run("true", flags=["--trace-start", "/nowhere/x.svg"])
+    status(done, 125)
+    says(done, "--trace-start /nowhere/x.svg")
 
 
 sys.exit(main(globals()))
