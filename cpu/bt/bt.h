@@ -113,7 +113,7 @@ struct bt_cpu {
     uint64_t xlat_ns;    /* spent translating */
 };
 
-struct code_area { /* one memfd mapped twice; never writable and executable in one mapping */
+struct code_area { /* one memory mapped twice; never writable and executable in one mapping */
     uint8_t *rw;
     const uint8_t *rx;
     size_t size;

@@ -3,29 +3,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "mem/mem.h"
 
 enum { BYTES_A_BLOCK = 256 }; /* of code, on average, or less */
 
+/* Shared memory without a file, and a second mapping of it (mremap(2): an old size of 0): perf
+ * looks into its map of a process only for what it takes for anonymous, and a memfd is not. */
 static int area_init(struct code_area *a, size_t bytes, struct err *e)
 {
-    int fd = memfd_create("code-cache", MFD_CLOEXEC);
-    void *rw = MAP_FAILED, *rx = MAP_FAILED;
+    void *rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *rx = rw == MAP_FAILED ? rw : mremap(rw, 0, bytes, MREMAP_MAYMOVE);
 
-    if (fd >= 0 && ftruncate(fd, (off_t)bytes) == 0) {
-        rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    }
-    int saved = errno;
-    if (fd >= 0)
-        close(fd);
     a->size = bytes;
     a->rw = rw == MAP_FAILED ? NULL : rw;
     a->rx = rx == MAP_FAILED ? NULL : rx;
-    if (!a->rw || !a->rx)
-        return err_errno(e, -saved, "map a code cache of %zu MiB", bytes >> 20);
+    if (!a->rw || !a->rx || mprotect(rx, bytes, PROT_READ | PROT_EXEC) < 0)
+        return err_errno(e, -errno, "map a code cache of %zu MiB", bytes >> 20);
     a->e = (struct emit){.p = a->rw, .end = a->rw + bytes, .to_rx = a->rx - a->rw};
     return 0;
 }
