@@ -162,7 +162,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
             a->vm.perf_map = true;
             break;
         case OPT_STATS:
-            a->stats = true;
+            a->stats = a->vm.count_insns = true;
             break;
         case 'h':
             fputs(help, stdout);

@@ -217,6 +217,7 @@ static int run(const struct run_flags *f, struct progress *p, struct trace *t, s
         .engine = f->engine,
         .code_cache_bytes = f->code_cache_bytes,
         .perf_map = f->perf_map,
+        .count_insns = f->stats,
         .cpus = f->cpus,
         .ram_bytes = f->ram_bytes,
         .name = f->name,

@@ -100,6 +100,7 @@ static int start_machine(struct run *r, struct err *e)
         .engine = c->engine,
         .code_cache_bytes = c->code_cache_bytes,
         .perf_map = c->perf_map,
+        .count_insns = c->count_insns,
         .kernel = c->kernel,
         .cmdline = cmdline,
         .disk = {{.path = c->rootfs, .read_only = true, .serial = "root"}},

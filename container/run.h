@@ -22,6 +22,7 @@ struct run_conf {           /* borrowed */
     uint64_t ram_bytes;
     uint64_t code_cache_bytes;            /* 0 = default */
     bool perf_map;                        /* of the machine's process */
+    bool count_insns;                     /* for its statistics */
     const char *name, *hostname;          /* NULL = none; the machine's id */
     const char *const *argv, *const *env; /* NULL-terminated */
     const char *cwd, *user;

@@ -38,6 +38,7 @@ struct cpu_vm_conf { /* all borrowed, outlive the cpu_vm */
     const struct cpu_model *model; /* model->cpus = how many vCPUs may be made */
     uint64_t code_cache_bytes;     /* bt: CPU_CODE_CACHE_MIN..MAX; 0 = default */
     bool perf_map;                 /* bt: write /tmp/perf-PID.map */
+    bool count_insns;              /* bt: count instructions, which costs time */
 };
 
 enum cpu_exit_kind {

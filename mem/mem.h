@@ -34,6 +34,7 @@ typedef uint64_t gva_t; /* guest linear or virtual address, bytes */
 
 #define MEM_PAGE 4096u
 #define MEM_PAGE_SHIFT 12
+#define MEM_CHUNK 64u             /* bytes a bit of the code map stands for */
 #define MEM_LOW_MAX 0xc0000000ull /* 3 GiB: MMIO hole from here to 4 GiB */
 #define MEM_HIGH_BASE 0x100000000ull
 #define MEM_SIZE_MAX (1ull << 40) /* bytes: 1 TiB */

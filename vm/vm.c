@@ -298,6 +298,7 @@ static struct cpu_vm_conf cpus_conf(struct vm *vm)
         .model = &vm->model,
         .code_cache_bytes = vm->code_cache_bytes,
         .perf_map = vm->perf_map,
+        .count_insns = vm->count_insns,
     };
 }
 
@@ -373,6 +374,7 @@ int vm_new(const struct vm_conf *c, struct vm **ret, struct err *e)
     vm->n_cpus = c->cpus;
     vm->code_cache_bytes = c->code_cache_bytes;
     vm->perf_map = c->perf_map;
+    vm->count_insns = c->count_insns;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);
     pthread_mutex_init(&vm->ctl, NULL);

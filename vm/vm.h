@@ -34,6 +34,7 @@ struct vm_conf { /* borrowed during vm_new() */
     const char *engine;          /* "auto", "kvm", ... */
     uint64_t code_cache_bytes;   /* bt: CPU_CODE_CACHE_MIN..MAX; 0 = default */
     bool perf_map;               /* bt: write /tmp/perf-PID.map */
+    bool count_insns;            /* bt: count instructions, which costs time */
     const char *kernel, *initrd; /* paths; initrd may be NULL */
     int initrd_fd;               /* instead of initrd; -1 = none */
     const char *cmdline;

@@ -28,7 +28,7 @@ struct vm {
     struct mem *mem;
     struct cpu_model model;
     uint64_t code_cache_bytes; /* for engines that keep code */
-    bool perf_map;
+    bool perf_map, count_insns;
     struct clock clock;
     struct timerq timers;
     struct board *board;

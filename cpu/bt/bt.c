@@ -26,7 +26,7 @@ static struct bt_vm *vm_of(const struct vcpu *v)
 
 static struct bt_cpu *cpu_of(const struct vcpu *v)
 {
-    return vm_of(v)->cpu[v->index];
+    return (struct bt_cpu *)(uintptr_t)v;
 }
 
 /* --- flags: EFLAGS' arithmetic six against bt_cpu.flags ------------------- */
@@ -56,7 +56,7 @@ static bool fp_traps(const struct vcpu *v)
 
 static uint64_t run_one(struct bt_cpu *c, uint32_t site)
 {
-    struct vcpu *v = c->v;
+    struct vcpu *v = &c->v;
     struct bt_vm *b = c->bv;
     uint32_t mode = v->mode;
     uint64_t kills = __atomic_load_n(&b->kills, __ATOMIC_RELAXED);
@@ -133,7 +133,7 @@ static int find_mode(struct bt_vm *b, uint32_t mode)
 
 static uint32_t mode_index(struct bt_cpu *c)
 {
-    struct vcpu *v = c->v;
+    struct vcpu *v = &c->v;
     int m;
 
     if (c->mode_known == v->mode + 1ull && c->mode_flushes == c->bv->flushes)
@@ -158,7 +158,7 @@ static uint64_t now_ns(void)
  * instruction. */
 static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
 {
-    struct vcpu *v = c->v;
+    struct vcpu *v = &c->v;
     struct bt_vm *b = c->bv;
     const uint8_t *page;
     gpa_t gpa;
@@ -167,9 +167,7 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
     if (*stop != SOFT_OK || !page)
         return NULL;
     gpa |= v->s.rip & (MEM_PAGE - 1);
-    pthread_mutex_lock(&b->lock);
     struct block *k = btcache_find(b, gpa, mode);
-    pthread_mutex_unlock(&b->lock);
     for (int tries = 0; !k && tries < 3; tries++) {
         bool alone = false;
         uint64_t began = now_ns();
@@ -186,17 +184,20 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
 
 static void remember(struct bt_cpu *c, uint32_t mode, uint64_t rip, const struct block *k)
 {
-    struct jc_entry *j = &c->jc[mode][rip & (JC_SIZE - 1)];
+    struct jc_entry *j = &c->jc[mode][jc_index(rip)];
+    bool super = soft_cpl(&c->v) != 3;
 
+    if (super && !c->super_local)
+        c->super_local = !mmu_is_global(&c->v, rip, MMU_EXEC);
     j->entry = k->entry_m;
-    j->rip = rip ^ c->epoch_xor;
+    j->rip = rip ^ c->epoch_xor[super];
 }
 
 /* From s.rip through blocks until code leaves. Returns what the call-out that left said, or
  * SOFT_OK. */
 static int run_blocks(struct bt_cpu *c, struct block *k)
 {
-    struct vcpu *v = c->v;
+    struct vcpu *v = &c->v;
 
     c->page_lin = v->s.rip & ~(uint64_t)(MEM_PAGE - 1);
     c->flags = flags_pack(v->s.rflags);
@@ -267,7 +268,8 @@ void bt_stats(struct vcpu *v, struct cpu_stats *out)
     const struct bt_cpu *c = cpu_of(v);
 
     *out = v->stats;
-    out->insns = v->insns + c->insns - c->stub_calls; /* those are counted by both */
+    if (c->bv->count)
+        out->insns = v->insns + c->insns - c->stub_calls; /* those are counted by both */
     out->interpreted = v->insns;
     out->xlat_ns = c->xlat_ns;
     out->fallbacks = 0;
@@ -290,42 +292,49 @@ void bt_fallbacks(struct vcpu *v, uint64_t *count)
 
 /* --- object -------------------------------------------------------------- */
 
+static void new_epoch(struct bt_cpu *c, unsigned of)
+{
+    c->epoch_xor[of] += 1ull << 48;
+    if (c->epoch_xor[of])
+        return;
+    c->epoch_xor[of] = 1ull << 48;
+    memset(c->jc, 0, sizeof(c->jc));
+}
+
+static void forget_code(struct bt_cpu *c, bool all)
+{
+    new_epoch(c, 0);
+    if (!all && !c->super_local)
+        return;
+    new_epoch(c, 1);
+    c->super_local = false;
+}
+
 void bt_forget(struct bt_cpu *c)
 {
-    c->epoch_xor += 1ull << 48;
-    if (!c->epoch_xor)
-        memset(c->jc, 0xff, sizeof(c->jc));
+    forget_code(c, true);
     btmem_flush(c);
 }
 
 static int vcpu_init(struct vcpu *v, struct err *e)
 {
     struct bt_vm *b = vm_of(v);
+    struct bt_cpu *c = cpu_of(v);
     int r = interp_ops.vcpu_init(v, e);
 
     if (r < 0)
         return r;
-    struct bt_cpu *c = calloc(1, sizeof(*c));
-    if (!c) {
-        interp_ops.vcpu_done(v);
-        return err_set(e, -ENOMEM, "out of memory");
-    }
-    c->v = v;
     c->bv = b;
     c->self = c;
-    c->requests = &v->requests;
     c->host_mxcsr = _mm_getcsr();
-    memset(c->jc, 0xff, sizeof(c->jc));
-    for (unsigned s = 0; s < TLB_SETS; s++) {
-        for (unsigned i = 0; i < BTLB_SIZE; i++)
-            c->tlb[s][i].rtag = c->tlb[s][i].wtag = btlb_invalid(i);
-    }
+    c->epoch_xor[0] = c->epoch_xor[1] = 1ull << 48; /* an entry of zeroes is valid in epoch 0 */
+    for (unsigned s = 0; s < TLB_SETS; s++)
+        c->tlb[s][0].rtag = c->tlb[s][0].wtag = btlb_invalid(0);
     c->xlat = xlat_new();
     v->op_count = calloc(CPU_OPS, sizeof(*v->op_count));
     if (!c->xlat || !v->op_count) {
         xlat_free(c->xlat);
         free(v->op_count);
-        free(c);
         interp_ops.vcpu_done(v);
         return err_set(e, -ENOMEM, "out of memory");
     }
@@ -337,11 +346,8 @@ static void vcpu_done(struct vcpu *v)
 {
     struct bt_vm *b = vm_of(v);
 
-    if (b->cpu[v->index]) {
-        xlat_free(b->cpu[v->index]->xlat);
-        free(b->cpu[v->index]);
-        free(v->op_count);
-    }
+    xlat_free(cpu_of(v)->xlat);
+    free(v->op_count);
     b->cpu[v->index] = NULL;
     interp_ops.vcpu_done(v);
 }
@@ -356,30 +362,41 @@ static void code_written(struct soft_vm *vm, int64_t page)
     interp_ops.code_written(vm, page);
 }
 
-static void flush(struct vcpu *v)
+static void flush(struct vcpu *v, enum soft_flush what)
 {
-    if (vm_of(v) && cpu_of(v))
-        bt_forget(cpu_of(v));
-    interp_ops.flush(v);
+    struct bt_cpu *c = cpu_of(v);
+
+    switch (what) {
+    case FLUSH_ALL:
+        bt_forget(c);
+        break;
+    case FLUSH_LOCAL:
+        forget_code(c, false);
+        btmem_flush_local(c);
+        break;
+    case FLUSH_CODE:
+    case FLUSH_CODE_LOW:
+        forget_code(c, what == FLUSH_CODE);
+        break;
+    }
+    interp_ops.flush(v, what);
 }
 
 static void flush_page(struct vcpu *v, gva_t gva, bool all)
 {
-    if (!vm_of(v) || !cpu_of(v))
-        return;
     if (all)
         btmem_flush(cpu_of(v));
     else
         btmem_flush_page(cpu_of(v), gva);
 }
 
-static void drop_write(struct vcpu *v)
+static void drop_write(struct vcpu *v, const uint8_t *page)
 {
-    if (vm_of(v) && cpu_of(v))
-        btmem_flush(cpu_of(v));
+    btmem_drop_write(cpu_of(v), (uint64_t)(uintptr_t)page);
 }
 
 const struct soft_engine_ops bt_ops = {
+    .vcpu_bytes = sizeof(struct bt_cpu),
     .vcpu_init = vcpu_init,
     .vcpu_done = vcpu_done,
     .exec = exec,
@@ -397,6 +414,7 @@ int bt_vm_init(struct soft_vm *vm, struct err *e)
     if (!b)
         return err_set(e, -ENOMEM, "out of memory");
     b->vm = vm;
+    b->count = vm->c.count_insns;
     pthread_mutex_init(&b->lock, NULL);
     b->perf_fd = -1;
     vm->engine = b;

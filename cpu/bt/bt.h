@@ -3,7 +3,7 @@
  * Host registers while translated code runs
  *   rax rcx rdx rbx rbp rsi rdi r8 r12..r15   the guest's registers of the same name
  *   r9                                        the guest's RSP
- *   r10, r11                                  scratch; guest r9, r10, r11: bt_cpu.mem_gpr
+ *   r10, r11                                  scratch; guest r9, r10, r11: v.s.gpr
  *   rsp                                       the host's stack
  *   gs: base                                  struct bt_cpu
  *   EFLAGS                                    the guest's arithmetic flags
@@ -22,10 +22,10 @@
 #include "cpu/soft/soft.h"
 
 enum {
-    BTLB_BITS = 12,
+    BTLB_BITS = 14,
     BTLB_SIZE = 1 << BTLB_BITS,
     BTLB_SHIFT = 5, /* bytes of an entry: 32 */
-    JC_BITS = 12,
+    JC_BITS = 13,
     JC_SIZE = 1 << JC_BITS, /* entries of a jump cache */
     MODES_MAX = 8,          /* distinct modes that may have blocks at a time */
     BLOCK_INSNS_MAX = 48,
@@ -36,27 +36,37 @@ enum {
 struct btlb_entry {
     uint64_t rtag, wtag; /* linear page when allowed, else btlb_invalid(index) */
     uint64_t page;       /* host address of the page */
-    uint64_t pad;
+    uint64_t in;         /* BTLB_* */
 };
 _Static_assert(sizeof(struct btlb_entry) == 1 << BTLB_SHIFT, "the index is made by a shift");
 
-/* A page that can never be looked up at index i: any other, non-canonical ones too, a guest could
- * ask for. */
+enum {
+    BTLB_GLOBAL = 1,
+    BTLB_IN_LOCAL = 2,
+    BTLB_IN_GLOBAL = 4
+}; /* of a global page; in which lists */
+
+/* A page that is never looked up at index i: 0 where that is not page 0's own place, so that a
+ * table of zeroes has no valid entry. */
 static inline uint64_t btlb_invalid(unsigned i)
 {
-    return (uint64_t)(i ^ 1) << MEM_PAGE_SHIFT;
-}
-
-/* The same, of an entry that is in the list of touched ones already. */
-static inline uint64_t btlb_gone(unsigned i)
-{
-    return (uint64_t)(i ^ 2) << MEM_PAGE_SHIFT;
+    return i ? 0 : MEM_PAGE;
 }
 
 struct jc_entry {
-    uint64_t rip;      /* linear, XOR bt_cpu.epoch_xor */
+    uint64_t rip;      /* linear, XOR the epoch of its privilege */
     const void *entry; /* of a block; flags in memory */
 };
+
+/* Where a rip's entry is: the product's upper bits. The multiplier is 2^32 / golden ratio. */
+enum { JC_FACTOR = 0x9e3779b1u, JC_SHIFT = 32 - JC_BITS };
+static inline unsigned jc_index(uint64_t rip)
+{
+    return (uint32_t)rip * JC_FACTOR >> JC_SHIFT;
+}
+
+/* Where the guest's flags are when a link is taken. */
+enum link_flags { LINK_EFLAGS, LINK_MEMORY, LINK_ANY /* in both, or nobody reads them */ };
 
 /* A direct jump that leaves a block within its page. */
 struct link {
@@ -64,7 +74,7 @@ struct link {
     const void *unlinked; /* executable address of the code that leaves to the dispatcher */
     struct block *to;     /* linked to; NULL = not */
     struct link *next_in; /* next in to->incoming */
-    bool flags_in_memory; /* as the code reaches it */
+    enum link_flags flags;
 };
 
 struct block {
@@ -74,35 +84,35 @@ struct block {
     uint32_t mode; /* index into bt_vm.modes */
     bool dead;
     const void *entry_m, *entry_f; /* flags in memory; in EFLAGS */
-    uint8_t *patch;                /* writable address of entry_m's 8 patchable bytes */
-    const void *cold_exit;         /* where a dead block's entry goes */
+    const void *body;              /* where both lead */
+    uint8_t *patch;                /* writable address of the body's first 8 bytes */
+    const void *cold_exit;         /* where a dead block's body goes */
     struct link link[BLOCK_LINKS];
     struct link *incoming;
 };
 
-/* What generated code reaches by gs:, one a vCPU. */
+/* One vCPU and what generated code reaches by gs: beside it. */
 struct bt_cpu {
+    struct vcpu v; /* first: a pointer to one points to the other */
     struct bt_cpu *self;
-    _Atomic uint32_t *requests; /* &v->requests */
-    struct vcpu *v;
-    uint64_t page_lin;   /* linear address of the page the running block lies in */
-    uint64_t mem_gpr[3]; /* guest r9, r10, r11 */
-    uint64_t flags;      /* al = OF, ah = SF ZF AF PF CF as LAHF has them */
-    uint64_t epoch_xor;  /* jump cache's epoch << 48 */
+    uint64_t page_lin;     /* linear address of the page the running block lies in */
+    uint64_t flags;        /* al = OF, ah = SF ZF AF PF CF as LAHF has them */
+    uint64_t epoch_xor[2]; /* jump cache's epoch << 48: of user code, of the supervisor's */
     uint64_t tmp[4];
     uint64_t host_rsp;      /* in the entry stub's frame, to leave from anywhere */
     uint64_t vec_live;      /* 1: the guest's vector and x87 registers are in the host's */
     struct link *exit_link; /* link by which code left; NULL = none */
     uint64_t exit_rip;      /* linear address to go on at */
-    uint64_t insns;         /* guest instructions executed, by whole blocks */
+    uint64_t insns;         /* guest instructions executed, by whole blocks; if counted */
     uint32_t host_mxcsr, pad;
     struct jc_entry jc[MODES_MAX][JC_SIZE];
     struct btlb_entry tlb[TLB_SETS][BTLB_SIZE];
     /* not reached by generated code */
     struct bt_vm *bv;
-    uint16_t epoch;
-    uint16_t touched[TLB_SETS][BTLB_SIZE]; /* entries filled since the last flush */
-    unsigned n_touched[TLB_SETS];
+    uint16_t touched[TLB_SETS][2]
+                    [BTLB_SIZE]; /* entries filled since the last flush: local, global */
+    unsigned n_touched[TLB_SETS][2];
+    bool super_local;      /* supervisor code outside of global pages is in the jump cache */
     uint64_t mode_known;   /* v->mode + 1 that mode_index is for; 0 = none */
     uint64_t mode_flushes; /* bt_vm.flushes then */
     uint32_t mode_index;
@@ -112,6 +122,9 @@ struct bt_cpu {
     uint64_t stub_calls; /* instructions interpreted from inside of blocks */
     uint64_t xlat_ns;    /* spent translating */
 };
+
+#define CPU(field) ((uint32_t)offsetof(struct bt_cpu, field)) /* for gs: */
+#define GPR(n) (CPU(v.s.gpr) + 8 * (n))
 
 struct code_area { /* one memory mapped twice; never writable and executable in one mapping */
     uint8_t *rw;
@@ -127,7 +140,10 @@ struct bt_vm {
     pthread_mutex_t lock; /* translating, linking, invalidating */
     struct code_area code;
     uint8_t *after_stubs;
-    const void *stub_enter, *stub_leave, *stub_miss, *stub_interp, *stub_vecload;
+    const void *stub_enter, *stub_leave, *stub_vecload;
+    /* [1]: for blocks that use vector registers, which are live again behind it */
+    const void *stub_miss[2], *stub_interp[2];
+    bool count; /* instructions, for statistics */
     uint32_t modes[MODES_MAX];
     unsigned n_modes;
     struct block *hash[1 << BLOCK_HASH_BITS];
@@ -164,15 +180,19 @@ struct lookup {
 };
 void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, unsigned bytes,
                   unsigned align);
-void btmem_cold(struct emit *e, const struct bt_vm *b, const struct lookup *l);
+void btmem_cold(struct emit *e, const void *stub_miss, const struct lookup *l);
 /* Fill from the soft MMU. False: not to be had this way; the instruction must be interpreted. */
 bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write);
 void btmem_flush(struct bt_cpu *c);
+void btmem_flush_local(struct bt_cpu *c); /* all but what global pages gave */
+/* Forget write rights to the page at this host address; 0: to all. */
+void btmem_drop_write(struct bt_cpu *c, uint64_t page);
 void btmem_flush_page(struct bt_cpu *c, uint64_t lin);
 
 /* btcache.c */
 int btcache_init(struct bt_vm *b, size_t bytes, struct err *e) MUST_CHECK;
 void btcache_done(struct bt_vm *b);
+/* Needs no lock: chains are changed by single stores, and blocks lie still while anybody runs. */
 struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode);
 struct block *btcache_new(struct bt_vm *b); /* NULL: full */
 void btcache_insert(struct bt_vm *b, struct block *k);

@@ -74,11 +74,11 @@ static unsigned hash(gpa_t gpa, uint32_t mode)
 
 struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode)
 {
-    for (struct block *k = b->hash[hash(gpa, mode)]; k; k = k->hash_next) {
-        if (k->gpa == gpa && k->mode == mode)
-            return k;
-    }
-    return NULL;
+    struct block *k = __atomic_load_n(&b->hash[hash(gpa, mode)], __ATOMIC_ACQUIRE);
+
+    while (k && (k->gpa != gpa || k->mode != mode))
+        k = __atomic_load_n(&k->hash_next, __ATOMIC_ACQUIRE);
+    return k;
 }
 
 struct block *btcache_new(struct bt_vm *b)
@@ -96,7 +96,7 @@ void btcache_insert(struct bt_vm *b, struct block *k)
 
     k->page = mem_page(b->vm->c.mem, k->gpa);
     k->hash_next = *h;
-    *h = k;
+    __atomic_store_n(h, k, __ATOMIC_RELEASE);
     k->page_next = b->by_page[k->page];
     b->by_page[k->page] = k;
 }
@@ -117,10 +117,13 @@ void btcache_link(struct bt_vm *b, struct link *l, struct block *to)
     l->to = to;
     l->next_in = to->incoming;
     to->incoming = l;
-    set_rel32(b, l->rel32, l->flags_in_memory ? to->entry_m : to->entry_f);
+    set_rel32(b, l->rel32,
+              l->flags == LINK_EFLAGS   ? to->entry_f
+              : l->flags == LINK_MEMORY ? to->entry_m
+                                        : to->body);
 }
 
-/* The entry becomes a jump to the block's way out: 8 aligned bytes, one write. */
+/* The body becomes a jump to the block's way out: 8 aligned bytes, one write. */
 static void kill(struct bt_vm *b, struct block *k)
 {
     const uint8_t *rx = k->patch + b->code.e.to_rx;
@@ -133,7 +136,7 @@ static void kill(struct bt_vm *b, struct block *k)
     while (*h && *h != k)
         h = &(*h)->hash_next;
     if (*h)
-        *h = k->hash_next;
+        __atomic_store_n(h, k->hash_next, __ATOMIC_RELEASE);
     for (struct link *l = k->incoming; l; l = l->next_in) {
         set_rel32(b, l->rel32, l->unlinked);
         l->to = NULL;

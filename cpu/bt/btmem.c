@@ -34,7 +34,7 @@ void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, un
 
 /* T1 is still the index: XOR again gives the address back. The stub returns here to look up again,
  * or 5 bytes further when it has executed the instruction. */
-void btmem_cold(struct emit *e, const struct bt_vm *b, const struct lookup *l)
+void btmem_cold(struct emit *e, const void *stub_miss, const struct lookup *l)
 {
     unsigned set = l->site >> SITE_SET_SHIFT & 3;
     uint32_t base = (uint32_t)offsetof(struct bt_cpu, tlb) +
@@ -46,30 +46,43 @@ void btmem_cold(struct emit *e, const struct bt_vm *b, const struct lookup *l)
         emit_patch(e, l->to_cold[i]);
     emit_gs_base(e, true, 0x33, T0, T1, tag);
     emit_mov_imm32(e, T1, l->site);
-    emit_call(e, b->stub_miss);
+    emit_call(e, stub_miss);
     emit_jmp(e, l->retry);
     emit_jmp(e, l->after);
 }
 
+/* Note that entry i of the set was filled: who flushes looks only at those. */
+static void touch(struct bt_cpu *c, unsigned set, unsigned i, bool global)
+{
+    struct btlb_entry *t = &c->tlb[set][i];
+    uint64_t in = global ? BTLB_IN_GLOBAL : BTLB_IN_LOCAL;
+
+    t->in = (t->in & ~(uint64_t)BTLB_GLOBAL) | (global ? BTLB_GLOBAL : 0);
+    if (t->in & in)
+        return;
+    t->in |= in;
+    c->touched[set][global][c->n_touched[set][global]++] = (uint16_t)i;
+}
+
 bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write)
 {
-    struct vcpu *v = c->v;
+    struct vcpu *v = &c->v;
     unsigned i = (unsigned)(lin >> MEM_PAGE_SHIFT) & (BTLB_SIZE - 1);
     struct btlb_entry *t = &c->tlb[set][i];
     uint64_t page = lin & ~(uint64_t)(MEM_PAGE - 1);
+    unsigned access = write ? MMU_WRITE : MMU_READ;
     uint8_t *hva = NULL;
     unsigned room;
 
     v->stats.tlb_misses++;
     if ((int64_t)(lin << 16) >> 16 != (int64_t)lin)
         return false; /* not canonical: #GP or #SS, by the interpreter */
-    if (mmu_span(v, lin, write ? MMU_WRITE : MMU_READ, &hva, &room) != SOFT_OK || !hva)
+    if (mmu_span(v, lin, access, &hva, &room) != SOFT_OK || !hva)
         return false;
     uint64_t host = (uint64_t)(uintptr_t)hva & ~(uint64_t)(MEM_PAGE - 1);
-    if (t->rtag == btlb_invalid(i) && t->wtag == btlb_invalid(i))
-        c->touched[set][c->n_touched[set]++] = (uint16_t)i;
     if (t->page != host || (t->rtag != page && t->wtag != page))
         t->rtag = t->wtag = btlb_invalid(i);
+    touch(c, set, i, mmu_is_global(v, lin, access));
     t->page = host;
     if (write)
         t->wtag = page;
@@ -78,26 +91,54 @@ bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write)
     return true;
 }
 
+/* Empties one list of a set; an entry that was filled anew for the other kind of page stays. */
+static void flush_list(struct bt_cpu *c, unsigned set, bool global, bool all)
+{
+    uint64_t in = global ? BTLB_IN_GLOBAL : BTLB_IN_LOCAL;
+
+    for (unsigned k = 0; k < c->n_touched[set][global]; k++) {
+        unsigned i = c->touched[set][global][k];
+        struct btlb_entry *t = &c->tlb[set][i];
+
+        t->in &= ~in;
+        if (all || !(t->in & BTLB_GLOBAL))
+            t->rtag = t->wtag = btlb_invalid(i);
+    }
+    c->n_touched[set][global] = 0;
+}
+
 void btmem_flush(struct bt_cpu *c)
 {
     for (unsigned s = 0; s < TLB_SETS; s++) {
-        for (unsigned k = 0; k < c->n_touched[s]; k++) {
-            unsigned i = c->touched[s][k];
-
-            c->tlb[s][i].rtag = c->tlb[s][i].wtag = btlb_invalid(i);
-        }
-        c->n_touched[s] = 0;
+        flush_list(c, s, false, true);
+        flush_list(c, s, true, true);
     }
+}
+
+void btmem_flush_local(struct bt_cpu *c)
+{
+    for (unsigned s = 0; s < TLB_SETS; s++)
+        flush_list(c, s, false, false);
 }
 
 void btmem_flush_page(struct bt_cpu *c, uint64_t lin)
 {
     unsigned i = (unsigned)(lin >> MEM_PAGE_SHIFT) & (BTLB_SIZE - 1);
 
-    for (unsigned s = 0; s < TLB_SETS; s++) {
-        struct btlb_entry *t = &c->tlb[s][i];
+    for (unsigned s = 0; s < TLB_SETS; s++)
+        c->tlb[s][i].rtag = c->tlb[s][i].wtag = btlb_invalid(i);
+}
 
-        if (t->rtag != btlb_invalid(i) || t->wtag != btlb_invalid(i))
-            t->rtag = t->wtag = btlb_gone(i);
+void btmem_drop_write(struct bt_cpu *c, uint64_t page)
+{
+    for (unsigned s = 0; s < TLB_SETS; s++) {
+        for (unsigned global = 0; global < 2; global++) {
+            for (unsigned k = 0; k < c->n_touched[s][global]; k++) {
+                unsigned i = c->touched[s][global][k];
+
+                if (!page || c->tlb[s][i].page == page)
+                    c->tlb[s][i].wtag = btlb_invalid(i);
+            }
+        }
     }
 }

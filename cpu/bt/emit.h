@@ -193,6 +193,34 @@ static inline void emit_lea(struct emit *e, bool w, unsigned dst, unsigned base,
     emit_4(e, (uint32_t)disp);
 }
 
+/* cmp dword gs:[disp32], imm8 */
+static inline void emit_cmp_gs(struct emit *e, uint32_t disp, uint8_t imm)
+{
+    static const uint8_t op[] = {0x65, 0x83, 0x3c, 0x25};
+
+    emit_bytes(e, op, sizeof(op));
+    emit_4(e, disp);
+    emit_1(e, imm);
+}
+
+/* No-ops up to a multiple of `n` (at most 8), as one instruction. */
+static inline void emit_align(struct emit *e, unsigned n)
+{
+    static const uint8_t nops[8][7] = {
+        {0},
+        {0x90},
+        {0x66, 0x90},
+        {0x0f, 0x1f, 0x00},
+        {0x0f, 0x1f, 0x40, 0x00},
+        {0x0f, 0x1f, 0x44, 0x00, 0x00},
+        {0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00},
+        {0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00},
+    };
+    unsigned k = (unsigned)-(uintptr_t)e->p & (n - 1);
+
+    emit_bytes(e, nops[k], k);
+}
+
 /* Relative branches to an executable address. */
 static inline void emit_rel32(struct emit *e, const void *to)
 {

@@ -45,36 +45,48 @@ static void only_canonical(struct xlat *x, unsigned i, int32_t undo)
     if (undo)
         xinsn_rsp_add(x, undo);
     emit_mov_imm32(e, T1, x->off[i] | SITE_ENDS);
-    emit_call(e, x->b->stub_interp); /* does not come back */
+    emit_call(e, x->b->stub_interp[x->vec]); /* does not come back */
     emit_patch(e, good);
 }
 
-/* To the linear address in T0, flags in memory: by the jump cache, else to the dispatcher. `i`: an
- * indirect branch, whose target is checked and whose RSP is put back by `undo`; -1: a direct one.
- */
+/* To the linear address in T0, flags in memory: by the jump cache, else, or if somebody wants the
+ * vCPU, to the dispatcher. `i`: an indirect branch, whose target is checked and whose RSP is put
+ * back by `undo`; -1: a direct one. */
 static void jump_t0(struct xlat *x, int i, int32_t undo)
 {
     struct emit *e = x->e;
     uint32_t jc = CPU(jc) + x->k->mode * (uint32_t)sizeof(((struct bt_cpu *)0)->jc[0]);
+    uint32_t epoch = CPU(epoch_xor) + (x->set == TLB_USER ? 0 : 8);
 
-    emit_mov32_rr(e, T1, T0);
-    emit_alu_imm(e, false, 4, T1, JC_SIZE - 1);
-    emit_rex(e, false, 0, 0, T1); /* shl T1d, 4 */
-    emit_1(e, 0xc1);
-    emit_1(e, 0xe0 | (T1 & 7));
-    emit_1(e, 4);
-    emit_gs(e, true, 0x33, T0, CPU(epoch_xor));
+    emit_rex(e, false, T1, 0, T0); /* imul T1d, T0d, JC_FACTOR */
+    emit_1(e, 0x69);
+    emit_1(e, (uint8_t)(0xc0 | (T1 & 7) << 3 | (T0 & 7)));
+    emit_4(e, JC_FACTOR);
+    emit_shr_imm(e, false, T1, JC_SHIFT - 4);
+    emit_alu_imm(e, false, 4, T1, (JC_SIZE - 1) << 4);
+    emit_gs(e, true, 0x33, T0, epoch);
     emit_gs_base(e, true, 0x3b, T0, T1, jc + (uint32_t)offsetof(struct jc_entry, rip));
     uint8_t *miss = emit_jcc_fwd(e, CC_NE);
-    emit_gs(e, true, 0x33, T0, CPU(epoch_xor));
+    emit_cmp_gs(e, CPU(v.requests), 0);
+    uint8_t *requested = emit_jcc_fwd(e, CC_NE);
+    emit_gs(e, true, 0x33, T0, epoch);
     emit_alu_imm(e, true, 4, T0, ~(MEM_PAGE - 1));
     emit_store_gs(e, T0, CPU(page_lin));
     emit_gs_base(e, false, 0xff, 4, T1, jc + (uint32_t)offsetof(struct jc_entry, entry)); /* jmp */
     emit_patch(e, miss);
-    emit_gs(e, true, 0x33, T0, CPU(epoch_xor));
+    emit_patch(e, requested);
+    emit_gs(e, true, 0x33, T0, epoch);
     if (i >= 0)
         only_canonical(x, (unsigned)i, undo);
     xflow_leave_with_t0(x);
+}
+_Static_assert(sizeof(struct jc_entry) == 16, "the index is made by a shift");
+
+static enum link_flags link_flags(const struct xlat *x, unsigned n)
+{
+    if (!x->need[n] || x->st == ST_BOTH || x->st == ST_DEAD)
+        return LINK_ANY;
+    return x->st == ST_EFLAGS ? LINK_EFLAGS : LINK_MEMORY;
 }
 
 /* The jump of link n starts here; it goes to the code that leaves for the page's offset `off` until
@@ -93,19 +105,21 @@ static void link_jump(struct xlat *x, unsigned n, int cc)
         emit_1(e, (uint8_t)(0x80 | cc));
     }
     x->k->link[n].rel32 = e->p;
-    x->k->link[n].flags_in_memory = x->st != ST_EFLAGS;
+    x->k->link[n].flags = link_flags(x, n);
     emit_4(e, 0);
 }
 
-/* The code an unlinked link goes to. */
+/* The code an unlinked link goes to, and a poll that found something. */
 static void link_cold(struct xlat *x, unsigned n, uint32_t off)
 {
     struct emit *e = x->e;
     struct link *l = &x->k->link[n];
 
     emit_patch(e, l->rel32);
+    if (x->poll[n])
+        emit_patch(e, x->poll[n]);
     l->unlinked = emit_here(e);
-    if (!l->flags_in_memory)
+    if (l->flags == LINK_EFLAGS)
         xinsn_save_flags(e);
     emit_load_gs(e, T0, CPU(page_lin));
     emit_lea(e, true, T0, T0, 0xff, 1, (int32_t)off);
@@ -115,11 +129,41 @@ static void link_cold(struct xlat *x, unsigned n, uint32_t off)
     emit_jmp(e, x->b->stub_leave);
 }
 
+/* Does somebody want the vCPU? Before every jump that goes back. EFLAGS are kept when link n needs
+ * them from there: then JRCXZ, which reads no flags. */
+static void poll(struct xlat *x, unsigned n)
+{
+    static const uint8_t jrcxz[] = {0xe3, 8}; /* over the 3 + 5 bytes that follow */
+    struct emit *e = x->e;
+
+    if (x->st != ST_EFLAGS || !x->need[n]) {
+        emit_cmp_gs(e, CPU(v.requests), 0);
+        x->poll[n] = emit_jcc_fwd(e, CC_NE);
+        if (x->st == ST_BOTH)
+            x->st = ST_MEMORY;
+        return;
+    }
+    emit_mov_rr(e, T1, H_CX);
+    emit_gs(e, false, 0x8b, H_CX, CPU(v.requests));
+    emit_bytes(e, jrcxz, sizeof(jrcxz));
+    emit_mov_rr(e, H_CX, T1);
+    x->poll[n] = emit_jmp_fwd(e);
+    emit_mov_rr(e, H_CX, T1);
+}
+
+/* By link n to `off` in the page; `cc`: on this condition, or -1. */
+static void link_to(struct xlat *x, unsigned n, uint32_t off, int cc)
+{
+    if (off <= x->off[x->n - 1])
+        poll(x, n);
+    link_jump(x, n, cc);
+}
+
 /* Unconditionally to `off` relative to the page (which may lie outside of it). */
 void xflow_go(struct xlat *x, unsigned n, int64_t off)
 {
-    if (off >= 0 && off < MEM_PAGE) {
-        link_jump(x, n, -1);
+    if (xflow_in_page(off)) {
+        link_to(x, n, (uint32_t)off, -1);
         link_cold(x, n, (uint32_t)off);
         return;
     }
@@ -131,14 +175,19 @@ void xflow_go(struct xlat *x, unsigned n, int64_t off)
 
 /* --- control flow ---------------------------------------------------------- */
 
+int64_t xflow_target(const struct xinsn *i, unsigned next)
+{
+    return (int64_t)next + i->op[0].imm.value.s;
+}
+
 static int64_t target(const struct xlat *x, unsigned i)
 {
-    return (int64_t)x->off[i + 1] + x->in[i].op[0].imm.value.s;
+    return xflow_target(&x->in[i], x->off[i + 1]);
 }
 
 static void push_return(struct xlat *x, unsigned i)
 {
-    struct lookup *l = xinsn_push_slot(x, i, KF_ALL);
+    struct lookup *l = xinsn_push_slot(x, i, x->live_in[i + 1]);
 
     emit_load_gs(x->e, T1, CPU(page_lin));
     emit_lea(x->e, true, T1, T1, 0xff, 1, x->off[i + 1]);
@@ -216,20 +265,18 @@ static void do_jcc(struct xlat *x, unsigned i)
                  : x->in[i].raw[x->in[i].z.raw.prefix_count] & 15;
 
     xinsn_want_eflags(x);
-    if (to >= 0 && to < MEM_PAGE) {
+    enum st st = x->st;
+    if (xflow_in_page(to) && to > x->off[i]) {
         link_jump(x, 0, cc);
-        enum st st = x->st;
         xflow_go(x, 1, next);
-        x->st = st;
         link_cold(x, 0, (uint32_t)to);
         return;
     }
-    uint8_t *taken = emit_jcc_fwd(x->e, (enum cc)cc);
-    enum st st = x->st;
-    xflow_go(x, 1, next);
-    x->st = st;
-    emit_patch(x->e, taken);
+    uint8_t *not_taken = emit_jcc_fwd(x->e, (enum cc)(cc ^ 1));
     xflow_go(x, 0, to);
+    emit_patch(x->e, not_taken);
+    x->st = st;
+    xflow_go(x, 1, next);
 }
 
 void xflow_emit(struct xlat *x, unsigned i)

@@ -1,8 +1,6 @@
 /* Instructions that compute: their operands' addresses, their registers, their flags. */
 #include "cpu/bt/xlat_priv.h"
 
-#define VCPU(field) ((uint32_t)offsetof(struct vcpu, field))
-
 /* --- flags ----------------------------------------------------------------- */
 
 /* EFLAGS to memory: LAHF and SETO through rax, T1 clobbered. EFLAGS stay. */
@@ -71,7 +69,7 @@ static unsigned host_reg(unsigned g)
 void xinsn_load_guest(struct emit *e, unsigned h, unsigned g)
 {
     if (in_memory(g))
-        emit_load_gs(e, h, CPU(mem_gpr) + 8 * (g - R9));
+        emit_load_gs(e, h, GPR(g));
     else
         emit_mov_rr(e, h, host_reg(g));
 }
@@ -146,14 +144,9 @@ bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o)
     }
     if (o->mem.segment == ZYDIS_REGISTER_FS || o->mem.segment == ZYDIS_REGISTER_GS) {
         unsigned s = o->mem.segment == ZYDIS_REGISTER_FS ? SEG_FS : SEG_GS;
-        uint32_t at = VCPU(s.seg) + s * (uint32_t)sizeof(struct x86_seg) +
-                      (uint32_t)offsetof(struct x86_seg, base);
-
-        emit_load_gs(e, T1, CPU(v));
-        emit_rex(e, true, T1, 0, T1); /* mov T1, [T1 + at] */
-        emit_1(e, 0x8b);
-        emit_1(e, (uint8_t)(0x80 | (T1 & 7) << 3 | (T1 & 7)));
-        emit_4(e, at);
+        emit_load_gs(e, T1,
+                     CPU(v.s.seg) + s * (uint32_t)sizeof(struct x86_seg) +
+                         (uint32_t)offsetof(struct x86_seg, base));
         emit_lea(e, true, T0, T0, T1, 1, 0);
     }
     return true;
@@ -176,7 +169,7 @@ void xinsn_interp(struct xlat *x, unsigned i)
 
     xinsn_want_memory(x);
     emit_mov_imm32(x->e, T1, x->off[i] | (xflow_ends(x->kind[i].way) ? SITE_ENDS : 0));
-    emit_call(x->e, x->b->stub_interp);
+    emit_call(x->e, x->b->stub_interp[x->vec]);
     emit_bytes(x->e, nop5, sizeof(nop5)); /* the stub returns behind it */
     x->st = ST_BOTH;
 }
@@ -221,7 +214,7 @@ static bool copy(struct xlat *x, unsigned i)
         return false;
     for (unsigned k = 0; k < n; k++) {
         if (written[k])
-            emit_store_gs(e, temps[k], CPU(mem_gpr) + 8 * (regs[k] - R9));
+            emit_store_gs(e, temps[k], GPR(regs[k]));
     }
     return true;
 }
@@ -289,7 +282,7 @@ static void do_lea(struct xlat *x, unsigned i)
     if (in->z.operand_width == 32)
         emit_mov32_rr(x->e, T0, T0);
     if (in_memory(g))
-        emit_store_gs(x->e, T0, CPU(mem_gpr) + 8 * (g - R9));
+        emit_store_gs(x->e, T0, GPR(g));
     else
         emit_mov_rr(x->e, host_reg(g), T0);
 }
@@ -354,7 +347,7 @@ static void do_pop(struct xlat *x, unsigned i)
     xinsn_rsp_add(x, 8);
     if (in_memory(g)) {
         xinsn_load_t0(x->e, T1);
-        emit_store_gs(x->e, T1, CPU(mem_gpr) + 8 * (g - R9));
+        emit_store_gs(x->e, T1, GPR(g));
     } else {
         xinsn_load_t0(x->e, host_reg(g));
     }

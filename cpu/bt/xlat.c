@@ -1,8 +1,9 @@
 /* One block: decode, find out which flags live, emit.
  *
- * A block is straight-line code within one page. At its entry and at every exit all six arithmetic
- * flags count as live; inside, backward liveness says where a look-up (which clobbers EFLAGS) must
- * save them. xlat.st follows where they are. */
+ * A block is straight-line code within one page. Backward liveness says where a look-up, which
+ * clobbers EFLAGS, must save them; behind the block, the code that follows in the same page says
+ * which of the six arithmetic flags it reads, and elsewhere all count as live. xlat.st follows
+ * where they are. */
 #include <stdlib.h>
 
 #include "cpu/bt/btperf.h"
@@ -25,32 +26,83 @@ void xlat_free(struct xlat *x)
 
 /* --- decode --------------------------------------------------------------- */
 
-/* Fills in[], kind[], off[] from source[], whose first byte lies at `off` in its page. */
-static void decode(struct xlat *x, unsigned off, unsigned room, const struct cpu_model *m,
-                   uint32_t mode)
+/* The instruction at `off` of the page. False: undefined here, or it crosses the page. */
+static bool decode_one(struct xlat *x, unsigned off, struct xinsn *i, struct kind *k)
 {
-    unsigned at = 0;
+    if (off >= MEM_PAGE || !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&x->decoder, x->source + off,
+                                                                MEM_PAGE - off, &i->z, i->op)))
+        return false;
+    i->raw = x->source + off;
+    classify(i, x->model, x->mode, k);
+    x->chunks |= mem_chunks(off, i->z.length);
+    return true;
+}
 
+static void decode(struct xlat *x, unsigned off)
+{
     x->n = 0;
+    x->chunks = 0;
     x->off[0] = (uint16_t)off;
-    while (x->n < BLOCK_INSNS_MAX) {
-        struct xinsn *i = &x->in[x->n];
-
-        if (!ZYAN_SUCCESS(
-                ZydisDecoderDecodeFull(&x->decoder, x->source + at, room - at, &i->z, i->op)))
-            return; /* undefined, or it crosses the page: alone, by the interpreter */
-        i->raw = x->source + at;
-        classify(i, m, mode, &x->kind[x->n]);
-        at += i->z.length;
-        x->off[++x->n] = (uint16_t)(off + at);
-        if (xflow_ends(x->kind[x->n - 1].way) || at == room)
+    while (x->n < BLOCK_INSNS_MAX && decode_one(x, off, &x->in[x->n], &x->kind[x->n])) {
+        off += x->in[x->n].z.length;
+        x->off[++x->n] = (uint16_t)off;
+        if (xflow_ends(x->kind[x->n - 1].way))
             return;
+    }
+}
+
+enum { LOOK_AHEAD = 8 }; /* instructions */
+
+/* Flags that code at `off` reads before it overwrites them; all that cannot be known for sure. */
+static uint8_t needed_at(struct xlat *x, int64_t off)
+{
+    uint8_t need = 0, killed = 0;
+    struct xinsn in;
+    struct kind k;
+
+    for (unsigned n = 0; n < LOOK_AHEAD && xflow_in_page(off); n++) {
+        if (!decode_one(x, (unsigned)off, &in, &k))
+            break;
+        need |= (uint8_t)(k.reads & ~killed);
+        killed |= k.kills;
+        if ((need | killed) == KF_ALL)
+            return need;
+        off += in.z.length;
+        if (k.way == WAY_JMP)
+            off = xflow_target(&in, (unsigned)off);
+        else if (xflow_ends(k.way))
+            break;
+    }
+    return (uint8_t)(need | (KF_ALL & ~killed));
+}
+
+/* Flags wanted behind the block, by its links and in all. */
+static uint8_t live_out(struct xlat *x)
+{
+    unsigned last = x->n - 1, next = x->off[x->n];
+
+    x->need[0] = x->need[1] = KF_ALL;
+    switch (x->kind[last].way) {
+    case WAY_JCC:
+        x->need[1] = needed_at(x, next);
+        x->need[0] = needed_at(x, xflow_target(&x->in[last], next));
+        return x->need[0] | x->need[1];
+    case WAY_JMP:
+    case WAY_CALL:
+        return x->need[0] = needed_at(x, xflow_target(&x->in[last], next));
+    case WAY_CALL_IND:
+    case WAY_RET:
+    case WAY_JMP_IND:
+    case WAY_INTERP_END:
+        return KF_ALL;
+    default:
+        return x->need[0] = needed_at(x, next);
     }
 }
 
 static void liveness(struct xlat *x)
 {
-    uint8_t live = KF_ALL;
+    uint8_t live = live_out(x);
 
     x->live_in[x->n] = live;
     for (unsigned i = x->n; i-- > 0;) {
@@ -61,75 +113,95 @@ static void liveness(struct xlat *x)
 
 /* --- the block ------------------------------------------------------------- */
 
-/* Two entries. With flags in EFLAGS: save them if the block wants any, fall into the other. With
- * flags in memory: 8 aligned bytes that can be turned into a jump when the block dies; count; look
- * at the requests; have the vector registers live if they are used. */
-static uint8_t *prologue(struct xlat *x, bool vec)
+/* Is memory the better place for the flags the block finds? If what comes first destroys EFLAGS,
+ * and not if it reads them or leaves some. */
+static bool start_in_memory(const struct xlat *x)
 {
-    struct emit *e = x->e;
-    static const uint8_t nop8[] = {0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0};
+    if (x->vec)
+        return true;
+    for (unsigned i = 0; i < x->n; i++) {
+        const struct kind *k = &x->kind[i];
 
-    x->k->entry_f = emit_here(e);
-    if (x->live_in[0])
-        xinsn_save_flags(e);
-    while ((uintptr_t)e->p & 7)
-        emit_1(e, 0x90);
-    if (!x->live_in[0])
-        x->k->entry_f = emit_here(e);
-    x->k->entry_m = emit_here(e);
-    x->k->patch = e->p;
-    emit_bytes(e, nop8, sizeof(nop8));
-    emit_1(e, 0x65); /* add qword gs:[insns], n */
-    emit_1(e, 0x48);
-    emit_1(e, 0x83);
-    emit_1(e, 0x04);
-    emit_1(e, 0x25);
-    emit_4(e, CPU(insns));
-    emit_1(e, (uint8_t)x->n);
-    emit_load_gs(e, T0, CPU(requests));
-    emit_1(e, 0x41); /* cmp dword [T0], 0 */
-    emit_1(e, 0x83);
-    emit_1(e, 0x38 | (T0 & 7));
-    emit_1(e, 0);
-    uint8_t *requested = emit_jcc_fwd(e, CC_NE);
-    if (vec) {
-        emit_load_gs(e, T1, CPU(vec_live));
-        emit_rr(e, true, 0x85, T1, T1);
-        uint8_t *live = emit_jcc_fwd(e, CC_NE);
-        emit_call(e, x->b->stub_vecload);
-        emit_patch(e, live);
+        switch (k->way) {
+        case WAY_REGS:
+            if (k->reads || (k->writes && (x->live_in[i + 1] & ~k->kills)))
+                return false;
+            if (k->writes)
+                return true;
+            break;
+        case WAY_LEA:
+        case WAY_NOP:
+            break;
+        case WAY_JCC:
+            return false;
+        default:
+            return true;
+        }
     }
-    x->st = x->live_in[0] ? ST_MEMORY : ST_DEAD;
-    return requested;
+    return true;
 }
 
-static void epilogue(struct xlat *x, uint8_t *requested)
+static void count_insns(struct emit *e, unsigned n)
+{
+    emit_load_gs(e, T0, CPU(insns));
+    emit_lea(e, true, T0, T0, 0xff, 1, (int32_t)n);
+    emit_store_gs(e, T0, CPU(insns));
+}
+
+/* Two entries, with flags in memory and with flags in EFLAGS, that lead to the body, which finds
+ * them in one of the two. The body's first 8 bytes, aligned, can be turned into a jump when the
+ * block dies. */
+static void prologue(struct xlat *x)
+{
+    static const uint8_t nop8[] = {0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0};
+    struct emit *e = x->e;
+    struct block *k = x->k;
+    bool memory = start_in_memory(x), live = x->live_in[0];
+
+    const void *other = emit_here(e);
+    if (live && memory)
+        xinsn_save_flags(e);
+    else if (live)
+        xinsn_load_flags(e);
+    emit_align(e, 8);
+    k->body = k->entry_m = k->entry_f = emit_here(e);
+    if (live && memory)
+        k->entry_f = other;
+    else if (live)
+        k->entry_m = other;
+    x->st = !live ? ST_DEAD : memory ? ST_MEMORY : ST_EFLAGS;
+    k->patch = e->p;
+    emit_bytes(e, nop8, sizeof(nop8));
+    if (x->b->count)
+        count_insns(e, x->n);
+    if (x->vec) {
+        emit_cmp_gs(e, CPU(vec_live), 0);
+        uint8_t *there = emit_jcc_fwd(e, CC_NE);
+        emit_call(e, x->b->stub_vecload);
+        emit_patch(e, there);
+    }
+}
+
+static void epilogue(struct xlat *x)
 {
     struct emit *e = x->e;
 
     for (unsigned i = 0; i < x->n_cold; i++)
-        btmem_cold(e, x->b, &x->cold[i]);
+        btmem_cold(e, x->b->stub_miss[x->vec], &x->cold[i]);
     for (unsigned i = 0; i < x->n_div; i++) {
         static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
 
         for (unsigned k = 0; k < x->div[i].n; k++)
             emit_patch(e, x->div[i].from[k]);
         emit_mov_imm32(e, T1, x->div[i].site);
-        emit_call(e, x->b->stub_interp);
+        emit_call(e, x->b->stub_interp[x->vec]);
         emit_bytes(e, nop5, sizeof(nop5));
         emit_jmp(e, x->div[i].after);
     }
-    /* Somebody wants the vCPU, or the block is dead: leave before its first instruction. The count
-     * is taken back. */
-    emit_patch(e, requested);
-    emit_1(e, 0x65); /* sub qword gs:[insns], n */
-    emit_1(e, 0x48);
-    emit_1(e, 0x83);
-    emit_1(e, 0x2c);
-    emit_1(e, 0x25);
-    emit_4(e, CPU(insns));
-    emit_1(e, (uint8_t)x->n);
+    /* Dead: leave before the first instruction. */
     x->k->cold_exit = emit_here(e);
+    if (x->k->entry_m != x->k->body)
+        xinsn_save_flags(e);
     emit_load_gs(e, T0, CPU(page_lin));
     emit_lea(e, true, T0, T0, 0xff, 1, x->off[0]);
     xflow_leave_with_t0(x);
@@ -144,7 +216,6 @@ bool xlat_full(const struct bt_vm *b)
 static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint32_t mode)
 {
     uint32_t m = b->modes[mode];
-    bool vec = false;
 
     if (xlat_full(b))
         return NULL;
@@ -155,42 +226,55 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     x->b = b;
     x->k = k;
     x->n_cold = x->n_div = 0;
+    x->poll[0] = x->poll[1] = NULL;
     x->set = (m & MODE_CPL) == MODE_CPL ? TLB_USER : m & MODE_SMAP ? TLB_KERNEL_SMAP : TLB_KERNEL;
+    x->vec = false;
     for (unsigned i = 0; i < x->n; i++)
-        vec |= x->kind[i].vec;
-    uint8_t *requested = prologue(x, vec);
+        x->vec |= x->kind[i].vec;
+    prologue(x);
     for (unsigned i = 0; i < x->n; i++)
         xinsn_emit(x, i);
     if (!xflow_ends(x->kind[x->n - 1].way))
         xflow_go(x, 0, x->off[x->n]);
-    epilogue(x, requested);
+    epilogue(x);
     BUG_ON(b->code.e.full); /* BLOCK_BYTES_MAX is more than any block can need */
     b->translated++;
     btcache_insert(b, k);
     return k;
 }
 
-/* The bytes are copied and decoded first, then marked as code, then compared: who writes them after
- * the comparison finds the mark, bumps the generation, and we see it under the lock. */
+static bool unchanged(const struct xlat *x, const uint8_t *page)
+{
+    for (uint64_t c = x->chunks; c; c &= c - 1) {
+        size_t at = (size_t)__builtin_ctzll(c) * MEM_CHUNK;
+
+        if (memcmp(x->source + at, page + at, MEM_CHUNK) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* The page is copied and decoded first, then marked as code where it was read, then compared: who
+ * writes there after the comparison finds the mark, bumps the generation, and we see it under the
+ * lock. */
 struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint32_t mode,
                          bool *alone)
 {
     struct bt_vm *b = c->bv;
     struct xlat *x = c->xlat;
-    unsigned off = (unsigned)(gpa & (MEM_PAGE - 1));
-    unsigned room = MEM_PAGE - off < SOURCE_MAX ? MEM_PAGE - off : SOURCE_MAX;
     _Atomic uint32_t *gen = &b->vm->code_gen[mem_page(b->vm->c.mem, gpa)];
 
-    memcpy(x->source, page + off, room);
-    decode(x, off, room, b->vm->c.model, b->modes[mode]);
-    *alone = x->n == 0;
+    memcpy(x->source, page, MEM_PAGE);
+    x->model = b->vm->c.model;
+    x->mode = b->modes[mode];
+    decode(x, gpa & (MEM_PAGE - 1));
+    *alone = x->n == 0; /* undefined, or it crosses the page: by the interpreter */
     if (*alone)
         return NULL;
     liveness(x);
-    unsigned len = x->off[x->n] - x->off[0];
     uint32_t before = atomic_load(gen);
-    mmu_mark_code(c->v, gpa, len);
-    if (memcmp(x->source, page + off, len) != 0)
+    mmu_mark_chunks(&c->v, gpa, x->chunks);
+    if (!unchanged(x, page))
         return NULL;
     pthread_mutex_lock(&b->lock);
     struct block *k = btcache_find(b, gpa, mode);
@@ -199,10 +283,10 @@ struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint3
 
         k = emit_block(x, b, gpa, mode);
         if (k) {
-            b->guest_bytes += len;
+            b->guest_bytes += x->off[x->n] - x->off[0];
             b->host_bytes += (uint64_t)(b->code.e.p - from);
             btperf_block(b->perf_fd, from + b->code.e.to_rx, (size_t)(b->code.e.p - from),
-                         (b->modes[mode] & MODE_CPL) == MODE_CPL, c->v->s.rip);
+                         (b->modes[mode] & MODE_CPL) == MODE_CPL, c->v.s.rip);
         }
     }
     pthread_mutex_unlock(&b->lock);

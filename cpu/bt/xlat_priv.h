@@ -6,20 +6,20 @@
 #include "cpu/bt/bt.h"
 #include "cpu/bt/classify.h"
 
-#define CPU(field) ((uint32_t)offsetof(struct bt_cpu, field))
-
 /* Where the guest's flags are. */
 enum st { ST_EFLAGS, ST_MEMORY, ST_BOTH, ST_DEAD };
 enum { COLD_MAX = 2 * BLOCK_INSNS_MAX + 8, DIV_COLD_MAX = BLOCK_INSNS_MAX };
 
-enum { SOURCE_MAX = BLOCK_INSNS_MAX * 15 };
-
 struct xlat {
     ZydisDecoder decoder;
-    uint8_t source[SOURCE_MAX];
+    const struct cpu_model *model;
+    uint32_t mode;            /* enum MODE_* */
+    uint8_t source[MEM_PAGE]; /* the page's bytes, copied once */
+    uint64_t chunks;          /* of them, those the block depends on: mem_chunks() */
     struct xinsn in[BLOCK_INSNS_MAX];
     struct kind kind[BLOCK_INSNS_MAX];
     uint8_t live_in[BLOCK_INSNS_MAX + 1]; /* flags live before instruction i */
+    uint8_t need[BLOCK_LINKS];            /* flags that are read where link n goes */
     uint16_t off[BLOCK_INSNS_MAX + 1];    /* offset in the page */
     unsigned n;
     struct lookup cold[COLD_MAX]; /* whose cold parts are still to be emitted */
@@ -31,7 +31,9 @@ struct xlat {
         const uint8_t *after;
     } div[DIV_COLD_MAX];
     unsigned n_div;
+    uint8_t *poll[BLOCK_LINKS]; /* branch of the poll before link n, NULL = none */
     enum st st;
+    bool vec;     /* the block uses vector registers */
     unsigned set; /* TLB set of the mode */
     struct emit *e;
     const struct bt_vm *b;
@@ -65,6 +67,12 @@ void xinsn_emit(struct xlat *x, unsigned i);
 
 /* --- xflow.c */
 bool xflow_ends(enum way w); /* the instruction ends its block */
+/* Offset in the page that the direct branch `i`, which ends at `next`, goes to. */
+int64_t xflow_target(const struct xinsn *i, unsigned next);
+static inline bool xflow_in_page(int64_t off)
+{
+    return off >= 0 && off < MEM_PAGE;
+}
 /* Unconditionally to `off` relative to the page (which may lie outside of it), by link n. */
 void xflow_go(struct xlat *x, unsigned n, int64_t off);
 void xflow_leave_with_t0(struct xlat *x);

@@ -30,8 +30,9 @@ static void code_written(struct soft_vm *vm, int64_t page)
             blocks_written(vm->vcpu[n]->engine, (uint32_t)page);
 }
 
-static void flush(struct vcpu *v)
+static void flush(struct vcpu *v, enum soft_flush what)
 {
+    (void)what;
     if (v->engine)
         blocks_unlink(v->engine);
 }

@@ -560,17 +560,23 @@ int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned
 }
 
 /* Position of a page in v->fetched. */
-static unsigned fetched_bit(gva_t lin)
+static uint64_t *fetched_word(struct vcpu *v, gva_t lin, uint64_t *bit)
 {
     uint64_t n = lin >> MEM_PAGE_SHIFT;
+    unsigned i = (n ^ n >> 10) & (sizeof(v->fetched[0]) * 8 - 1);
 
-    return (n ^ n >> 10) & (sizeof(((struct vcpu *)0)->fetched) * 8 - 1);
+    *bit = 1ull << (i % 64);
+    return &v->fetched[lin >> 63][i / 64];
 }
 
-static void tell_flush(struct vcpu *v)
+/* Global pages are taken to lie in the upper half: what an engine keeps over a CR3 load it must
+ * still be told of. */
+static void tell_flush(struct vcpu *v, enum soft_flush what)
 {
-    memset(v->fetched, 0, sizeof(v->fetched));
-    v->vm->ops->flush(v);
+    memset(v->fetched[0], 0, sizeof(v->fetched[0]));
+    if (what == FLUSH_ALL || what == FLUSH_CODE)
+        memset(v->fetched[1], 0, sizeof(v->fetched[1]));
+    v->vm->ops->flush(v, what);
 }
 
 int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva)
@@ -580,10 +586,20 @@ int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva)
 
     if (r)
         return r;
-    v->fetched[fetched_bit(lin) / 64] |= 1ull << (fetched_bit(lin) % 64);
+    uint64_t bit, *word = fetched_word(v, lin, &bit);
+    *word |= bit;
     *page = t->gpa;
     *hva = mem_hva(v->vm->c.mem, t->gpa);
     return SOFT_OK;
+}
+
+bool mmu_is_global(const struct vcpu *v, gva_t gva, unsigned access)
+{
+    const struct tlb_entry *t =
+        &v->tlb[set_of(v, access)][(gva >> MEM_PAGE_SHIFT) & (TLB_SIZE - 1)];
+    gva_t page = gva & ~(gva_t)(MEM_PAGE - 1);
+
+    return (t->rd == page || t->ex == page) && (t->flags & TLBE_GLOBAL) && gva >> 63;
 }
 
 int64_t mmu_peek(struct vcpu *v, gva_t gva)
@@ -608,14 +624,18 @@ static void drop_write(struct vcpu *v, gpa_t page)
         }
     }
     if (v->vm->ops->drop_write)
-        v->vm->ops->drop_write(v);
+        v->vm->ops->drop_write(v, mem_hva(v->vm->c.mem, page));
 }
 
 void mmu_mark_code(struct vcpu *v, gpa_t gpa, unsigned len)
 {
+    mmu_mark_chunks(v, gpa, mem_chunks(gpa & (MEM_PAGE - 1), len));
+}
+
+void mmu_mark_chunks(struct vcpu *v, gpa_t gpa, uint64_t bits)
+{
     struct soft_vm *vm = v->vm;
     int64_t page = mem_page(vm->c.mem, gpa);
-    uint64_t bits = mem_chunks(gpa & (MEM_PAGE - 1), len);
     gpa_t base = gpa & ~(gpa_t)(MEM_PAGE - 1);
 
     if (page < 0)
@@ -649,7 +669,7 @@ void mmu_flush_all(struct vcpu *v)
     memset(v->tlb_local, 0, sizeof(v->tlb_local));
     v->tlb_large[0] = v->tlb_large[1] = false;
     v->stats.tlb_flushes++;
-    tell_flush(v);
+    tell_flush(v, FLUSH_ALL);
 }
 
 void mmu_flush_nonglobal(struct vcpu *v)
@@ -668,7 +688,7 @@ void mmu_flush_nonglobal(struct vcpu *v)
         }
     }
     v->stats.tlb_flushes++;
-    tell_flush(v);
+    tell_flush(v, FLUSH_LOCAL);
 }
 
 /* A large page is cached in 4 KiB pieces; INVLPG drops all of them (SDM vol 3A, 4.10.4.1). */
@@ -696,8 +716,9 @@ void mmu_flush_page(struct vcpu *v, gva_t gva)
         flush_large(v, gva);
     if (v->vm->ops->flush_page)
         v->vm->ops->flush_page(v, gva, large);
-    if (large || (v->fetched[fetched_bit(gva) / 64] >> (fetched_bit(gva) % 64) & 1))
-        tell_flush(v);
+    uint64_t bit, *word = fetched_word(v, gva, &bit);
+    if (large || (*word & bit))
+        tell_flush(v, gva >> 63 ? FLUSH_CODE : FLUSH_CODE_LOW);
 }
 
 void mmu_flush_write(struct vcpu *v)
@@ -711,5 +732,5 @@ void mmu_flush_write(struct vcpu *v)
         }
     }
     if (v->vm->ops->drop_write)
-        v->vm->ops->drop_write(v);
+        v->vm->ops->drop_write(v, NULL);
 }

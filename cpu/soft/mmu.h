@@ -46,11 +46,17 @@ int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned
 /* Instruction fetch: gpa of the page of `rip` (linear); checks NX, SMEP, U/S. */
 int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva);
 
+/* Did what was just looked up successfully for `access` come from a global page of the upper half?
+ * A CR3 load does not change those. */
+bool mmu_is_global(const struct vcpu *v, gva_t gva, unsigned access);
+
 /* Bytes [gpa, gpa+len) within one page are being decoded by this VM's engine. Another CPU may
  * write them meanwhile, so in this order: take code_gen[page], read the bytes, decode, mark, read
  * the bytes again and start over if they differ. Not between MMU fast-path pointers and their use:
  * it may stop the world. */
 void mmu_mark_code(struct vcpu *v, gpa_t gpa, unsigned len);
+/* The same of 64-byte chunks, bits as mem_chunks(), of the page that holds `gpa`. */
+void mmu_mark_chunks(struct vcpu *v, gpa_t gpa, uint64_t bits);
 
 /* The host (a device) wrote [gpa, gpa+len): forget the code decoded there. Any thread. */
 void mmu_code_written(struct soft_vm *vm, gpa_t gpa, size_t len);

@@ -84,14 +84,27 @@ void soft_vm_set_pic_ack(struct soft_vm *vm, int (*ack)(void *ctx), void *ctx)
     vm->pic_ctx = ctx;
 }
 
+static size_t vcpu_bytes(const struct soft_engine_ops *ops)
+{
+    return ops->vcpu_bytes ? ops->vcpu_bytes : sizeof(struct vcpu);
+}
+
+/* Zeroed, and mapped: an engine's tables are large and little of them may ever be touched. */
+static struct vcpu *vcpu_alloc(const struct soft_engine_ops *ops)
+{
+    void *p =
+        mmap(NULL, vcpu_bytes(ops), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
 int soft_vcpu_new(struct soft_vm *vm, unsigned index, struct vcpu **ret, struct err *e)
 {
     if (index >= vm->c.model->cpus || index >= CPUS_MAX || vm->vcpu[index])
         return err_set(e, -EINVAL, "vCPU %u: no such vCPU, or it exists already", index);
-    struct vcpu *v = aligned_alloc(64, (sizeof(*v) + 63) & ~(size_t)63);
+    struct vcpu *v = vcpu_alloc(vm->ops);
     if (!v)
         return err_set(e, -ENOMEM, "out of memory");
-    memset(v, 0, sizeof(*v));
     v->index = index;
     v->vm = vm;
     cpu_state_reset(&v->s, index, false);
@@ -99,7 +112,7 @@ int soft_vcpu_new(struct soft_vm *vm, unsigned index, struct vcpu **ret, struct 
     soft_mode_update(v);
     int r = vm->ops->vcpu_init ? vm->ops->vcpu_init(v, e) : 0;
     if (r < 0) {
-        free(v);
+        munmap(v, vcpu_bytes(vm->ops));
         return r;
     }
     mmu_flush_all(v);
@@ -118,7 +131,7 @@ void soft_vcpu_free(struct vcpu *v)
         v->vm->ops->vcpu_done(v);
     v->vm->vcpu[v->index] = NULL;
     v->vm->n--;
-    free(v);
+    munmap(v, vcpu_bytes(v->vm->ops));
 }
 
 int soft_get(struct vcpu *v, struct cpu_state *s, struct err *e)

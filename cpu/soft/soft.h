@@ -133,8 +133,9 @@ struct vcpu {
     bool align_check;                /* CR0.AM, EFLAGS.AC, CPL 3: accesses take the slow path */
     struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
     uint64_t tlb_local[TLB_SETS][TLB_SIZE / 64]; /* slots that a CR3 load must drop */
-    uint64_t fetched[16]; /* hashed: pages code was fetched from since ops->flush() */
-    bool tlb_large[2];    /* pages above 4 KiB were filled: lower, upper half */
+    uint64_t fetched[2][16]; /* lower, upper half; hashed: pages code was fetched from since
+                              * ops->flush() */
+    bool tlb_large[2];       /* pages above 4 KiB were filled: lower, upper half */
 
     _Atomic uint32_t requests; /* also the futex a halted vCPU sleeps on */
     _Atomic uint32_t waiting;  /* asleep there: requests must wake it */
@@ -167,8 +168,18 @@ struct vcpu {
     bool bare;          /* no LAPIC, no interrupts: serves another engine */
 };
 
+/* What ops->flush() is to forget. */
+enum soft_flush {
+    FLUSH_ALL,
+    FLUSH_LOCAL,    /* CR3 load: everything but what global pages gave */
+    FLUSH_CODE,     /* where instructions lie; data stay */
+    FLUSH_CODE_LOW, /* the same, of the lower half of the address space */
+};
+
 /* How a software engine executes. */
 struct soft_engine_ops {
+    size_t
+        vcpu_bytes; /* of the engine's struct that begins with struct vcpu; 0 = no more than it */
     int (*vcpu_init)(struct vcpu *v, struct err *e);
     void (*vcpu_done)(struct vcpu *v);
     /* Execute from v->s.rip until v->requests is non-zero (checked before each block:
@@ -181,12 +192,13 @@ struct soft_engine_ops {
     void (*code_written)(struct soft_vm *vm, int64_t page);
     /* Forget everything derived from linear addresses. What is derived anew afterwards must come
      * from mmu_fetch_page(), page by page: INVLPG of a page not fetched from since is not told. */
-    void (*flush)(struct vcpu *v);
+    void (*flush)(struct vcpu *v, enum soft_flush what);
     /* INVLPG: forget where data of this page lies; `all`: of every page (large pages are about).
      * May be NULL when the engine keeps no such thing. */
     void (*flush_page)(struct vcpu *v, gva_t gva, bool all);
-    /* Forget fast-path write rights (a page became code, the dirty log started). May be NULL. */
-    void (*drop_write)(struct vcpu *v);
+    /* Forget fast-path write rights: to the RAM page at host address `page` (it became code), or
+     * NULL: to all (the dirty log started). May be NULL. */
+    void (*drop_write)(struct vcpu *v, const uint8_t *page);
 };
 
 struct soft_vm {

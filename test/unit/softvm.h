@@ -38,7 +38,7 @@ static void sv_written(struct soft_vm *vm, int64_t page)
 {
     sv_current->written++;
 }
-static void sv_flush(struct vcpu *v)
+static void sv_flush(struct vcpu *v, enum soft_flush what)
 {
     sv_current->flushed++;
 }
