@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "dev/acpipm.h"
 #include "dev/ioapic.h"
 #include "dev/rtc.h"
@@ -142,9 +143,39 @@ static void virtio_device(struct aml *a, unsigned n, const struct boot_virtio *v
     aml_end(a, dev);
 }
 
+/* The guest looks at ADDR, low and high half, and waits for a notification, which the event device
+ * makes of its one interrupt. */
+static void generation_devices(struct aml *a)
+{
+    static const uint32_t addr[] = {BOARD_VMGENID, 0};
+    size_t dev = aml_device(a, "VGEN");
+
+    aml_name(a, "_HID");
+    aml_string(a, "KILN0001");
+    aml_name(a, "_CID");
+    aml_string(a, "VM_GEN_COUNTER");
+    aml_name(a, "_DDN");
+    aml_string(a, "VM_Gen_Counter");
+    aml_name(a, "ADDR");
+    aml_package(a, addr, ARRAY_LEN(addr));
+    aml_end(a, dev);
+    dev = aml_device(a, "GED0");
+    aml_name(a, "_HID");
+    aml_string(a, "ACPI0013");
+    aml_name(a, "_UID");
+    aml_int(a, 0);
+    size_t crs = aml_resources(a);
+    aml_interrupt(a, BOARD_VMGENID_PIN);
+    aml_resources_end(a, crs);
+    size_t evt = aml_method(a, "_EVT", 1);
+    aml_notify(a, "VGEN", 0x80);
+    aml_end(a, evt);
+    aml_end(a, dev);
+}
+
 static size_t dsdt(struct aml *a, const struct boot_machine *m)
 {
-    static const uint8_t s5[] = {ACPIPM_S5_TYPE, 0, 0, 0};
+    static const uint32_t s5[] = {ACPIPM_S5_TYPE, 0, 0, 0};
     size_t at = table(a, "DSDT", 2);
     size_t sb = aml_scope(a, "\\_SB_");
 
@@ -152,6 +183,7 @@ static size_t dsdt(struct aml *a, const struct boot_machine *m)
     rtc_device(a);
     for (unsigned i = 0; i < m->n_virtio; i++)
         virtio_device(a, i, &m->virtio[i]);
+    generation_devices(a);
     aml_end(a, sb);
     aml_name(a, "\\_S5_");
     aml_package(a, s5, sizeof(s5));

@@ -10,8 +10,10 @@ enum { /* opcodes, 20.3 */
        SCOPE_OP = 0x10,
        BUFFER_OP = 0x11,
        PACKAGE_OP = 0x12,
+       METHOD_OP = 0x14,
        EXT_OP = 0x5b,
        EXT_DEVICE_OP = 0x82,
+       NOTIFY_OP = 0x86,
 };
 
 enum { /* resource descriptors, 6.4.2 and 6.4.3 */
@@ -141,7 +143,7 @@ void aml_eisaid(struct aml *a, const char *id)
     aml_u32(a, __builtin_bswap32(v));
 }
 
-void aml_package(struct aml *a, const uint8_t *v, uint8_t n)
+void aml_package(struct aml *a, const uint32_t *v, uint8_t n)
 {
     aml_u8(a, PACKAGE_OP);
     size_t mark = begin(a);
@@ -149,6 +151,22 @@ void aml_package(struct aml *a, const uint8_t *v, uint8_t n)
     for (unsigned i = 0; i < n; i++)
         aml_int(a, v[i]);
     aml_end(a, mark);
+}
+
+size_t aml_method(struct aml *a, const char *name, unsigned args)
+{
+    aml_u8(a, METHOD_OP);
+    size_t mark = begin(a);
+    put_name(a, name);
+    aml_u8(a, (uint8_t)(args & 7)); /* not serialized */
+    return mark;
+}
+
+void aml_notify(struct aml *a, const char *name, uint8_t value)
+{
+    aml_u8(a, NOTIFY_OP);
+    put_name(a, name);
+    aml_int(a, value);
 }
 
 /* A buffer states its size twice: as a package and as a number, filled in at the end too. */

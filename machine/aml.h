@@ -33,8 +33,10 @@ void aml_resources_end(struct aml *a, size_t mark);
 void aml_name(struct aml *a, const char *name); /* Name (name, the object that follows) */
 void aml_int(struct aml *a, uint32_t v);
 void aml_string(struct aml *a, const char *s);
-void aml_eisaid(struct aml *a, const char *id);               /* "PNP0501" */
-void aml_package(struct aml *a, const uint8_t *v, uint8_t n); /* of small integers */
+void aml_eisaid(struct aml *a, const char *id);                /* "PNP0501" */
+void aml_package(struct aml *a, const uint32_t *v, uint8_t n); /* of integers */
+size_t aml_method(struct aml *a, const char *name, unsigned args);
+void aml_notify(struct aml *a, const char *name, uint8_t value);
 
 /* Resource descriptors. */
 void aml_io(struct aml *a, uint16_t port, uint8_t n);

@@ -11,6 +11,7 @@
 #include "dev/pit.h"
 #include "dev/rtc.h"
 #include "dev/serial.h"
+#include "dev/vmgenid.h"
 #include "dev/virtio/device.h"
 #include "dev/virtio/mmio.h"
 #include "machine/boot.h"
@@ -37,6 +38,7 @@ struct board {
     struct rtc rtc;
     struct acpipm acpipm;
     struct exitport exitport;
+    struct vmgenid vmgenid;
     struct vmmio *slot[BOARD_VIRTIO_MAX]; /* owned */
     unsigned n_slots;
 };
@@ -87,6 +89,7 @@ static void init_devices(struct board *b)
     acpipm_init(&b->acpipm,
                 &(struct acpipm_conf){c->events.poweroff, c->events.reset, c->events.ctx});
     exitport_init(&b->exitport, c->events.exit_port, c->events.ctx);
+    vmgenid_init(&b->vmgenid, c->mem, BOARD_VMGENID, line(b, BOARD_VMGENID_PIN));
 }
 
 static int map_devices(struct board *b, struct err *e)
@@ -229,6 +232,11 @@ int board_boot(struct board *b, const struct boot_conf *c, struct cpu_state *bsp
     return boot_load(&m, c, bsp, e);
 }
 
+int board_set_generation(struct board *b, const uint8_t id[16], bool tell, struct err *e)
+{
+    return vmgenid_set(&b->vmgenid, id, tell, e);
+}
+
 void board_drain(struct board *b)
 {
     for (unsigned i = 0; i < b->n_slots; i++)
@@ -278,7 +286,10 @@ void board_visit(struct board *b, struct state_io *io)
     state_begin(io, 7, "ACPI sleep");
     acpipm_visit(&b->acpipm, io);
     state_end(io);
-    state_begin(io, 8, "virtio");
+    state_begin(io, 8, "generation ID");
+    vmgenid_visit(&b->vmgenid, io);
+    state_end(io);
+    state_begin(io, 9, "virtio");
     slots_visit(b, io);
     state_end(io);
 }

@@ -1,13 +1,15 @@
 /* machine/board.h - the board: which devices sit where, and how a kernel is entered.
  *
  * Memory map (guest physical)
- *   0 .. min(RAM, 3 GiB)     RAM, with 0x9fc00 EBDA and 0xe0000..0xfffff ACPI tables reserved
+ *   0 .. min(RAM, 3 GiB)     RAM, with 0x9fc00 EBDA and 0xe0000..0xfffff ACPI tables and
+ *                            generation ID reserved
  *   0xd0000000 + n * 0x1000  virtio-mmio slot n
  *   0xfec00000 IOAPIC        0xfee00000 LAPIC        4 GiB .. high RAM
  * Ports: 0x20/0xa0 PIC, 0x40 PIT, 0x60/0x64 i8042, 0x61, 0x70 RTC, 0x3f8 serial, 0x501 exit port,
  * 0x600 ACPI sleep and reset.
  * Interrupts: n < 16 reaches input n of the PIC and pin n of the IOAPIC, but IRQ 0 pin 2: PIT 0,
- * keyboard 1, serial 4, RTC 8; virtio slots have 5, 6, 7, 9, 10 ... 21.
+ * keyboard 1, serial 4, RTC 8; virtio slots have 5, 6, 7, 9, 10 ... 21; generation ID
+ * 22.
  * The kernel learns this from ACPI (reduced hardware), or from virtio_mmio.device= on its command
  * line when asked.
  *
@@ -32,6 +34,8 @@ enum {
     BOARD_VIRTIO_BASE = 0xd0000000,
     BOARD_VIRTIO_MAX = 16,
     BOARD_EXIT_PORT = 0x501,
+    BOARD_VMGENID = 0xfe000, /* gpa of the generation ID, in a page of its own */
+    BOARD_VMGENID_PIN = 22,
     BOARD_CMDLINE_MAX = 2048,
 };
 
@@ -102,6 +106,11 @@ struct boot_conf {                 /* borrowed */
  * command line do not fit; -ENOMEM. */
 int board_boot(struct board *b, const struct boot_conf *c, struct cpu_state *bsp,
                struct err *e) MUST_CHECK;
+
+/* This machine goes on alone from a state that others may go on from, too: a new generation ID, 16
+ * bytes that never were one before. `tell`: the guest runs already. -EFAULT: RAM is too small. */
+int board_set_generation(struct board *b, const uint8_t id[16], bool tell,
+                         struct err *e) MUST_CHECK;
 
 void board_drain(struct board *b);
 /* The clock must be loaded before. Virtio devices must be the same, slot by slot. */

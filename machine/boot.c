@@ -119,7 +119,7 @@ static int write_cmdline(const struct boot_machine *m, const struct boot_conf *c
 
 static int write_acpi(const struct boot_machine *m, struct boot_files *f, struct err *e)
 {
-    size_t cap = BOOT_HIGH - BOOT_ACPI;
+    size_t cap = BOARD_VMGENID - BOOT_ACPI;
     CLEANUP(mem) uint8_t *buf = calloc(1, cap);
 
     if (!buf)

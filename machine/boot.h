@@ -3,7 +3,8 @@
  *
  * All file bytes are hostile. Low memory while a kernel starts:
  *   0x400 BIOS data   0x500 GDT   0x6000 PVH start info   0x7000 boot_params (zero page)
- *   0x9000 page tables   0x10000 stack   0x20000 command line   0x9fc00 EBDA   0xe0000 ACPI */
+ *   0x9000 page tables   0x10000 stack   0x20000 command line   0x9fc00 EBDA   0xe0000 ACPI
+ *   0xfe000 generation ID */
 #ifndef MACHINE_BOOT_H
 #define MACHINE_BOOT_H
 

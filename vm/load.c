@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
@@ -46,6 +47,23 @@ static int map_file(const char *path, struct image_map *m, struct err *e)
     return map_fd(fd, m, e);
 }
 
+static int set_generation(struct vm *vm, bool tell, struct err *e)
+{
+    uint8_t id[16];
+
+    if (getrandom(id, sizeof(id), 0) != sizeof(id))
+        return err_errno(e, -errno, "getrandom");
+    pthread_mutex_lock(&vm->lock);
+    int r = board_set_generation(vm->board, id, tell, e);
+    pthread_mutex_unlock(&vm->lock);
+    return r;
+}
+
+int vm_renew(struct vm *vm, struct err *e)
+{
+    return set_generation(vm, true, e);
+}
+
 int vm_boot(struct vm *vm, const struct vm_conf *c, struct err *e)
 {
     struct image_map kernel = {0}, initrd = {0};
@@ -81,6 +99,8 @@ int vm_boot(struct vm *vm, const struct vm_conf *c, struct err *e)
             err_wrap(e, r, "kernel '%s'", c->kernel);
         else
             r = vm->engine->set(vm->cpu[0].v, bsp, e);
+        if (r >= 0)
+            r = set_generation(vm, false, e);
     }
     free(bsp);
     unmap(&kernel);

@@ -77,6 +77,10 @@ int vm_save(struct vm *vm, uint8_t **buf, size_t *len, struct err *e) MUST_CHECK
 int vm_load(struct vm *vm, const void *buf, size_t len,
             struct err *e) MUST_CHECK; /* not started, or paused */
 
+/* This machine was loaded from a state that others may be loaded from, too: tell the guest by a new
+ * generation ID (VMGenID). Paused or not started. */
+int vm_renew(struct vm *vm, struct err *e) MUST_CHECK;
+
 const char *vm_engine(const struct vm *vm);
 struct mem *vm_mem(struct vm *vm);
 int vm_cpu_state(struct vm *vm, unsigned cpu, struct cpu_state *s,

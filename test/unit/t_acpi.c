@@ -84,7 +84,7 @@ static void what_does_not_fit_is_said(void **state)
 
 static void slots_have_pins_of_their_own(void **state)
 {
-    uint32_t seen = 1u << 0 | 1u << 1 | 1u << 2 | 1u << 4 | 1u << 8;
+    uint32_t seen = 1u << 0 | 1u << 1 | 1u << 2 | 1u << 4 | 1u << 8 | 1u << BOARD_VMGENID_PIN;
 
     for (unsigned i = 0; i < BOARD_VIRTIO_MAX; i++) {
         unsigned pin = board_slot_pin(i);
@@ -156,6 +156,11 @@ static void the_dsdt_says_what_we_meant(void **state)
         "Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive",
         "Name (\\_S5",
         "Device (VR0B)",
+        "\"VM_GEN_COUNTER\"",
+        "0x000FE000",
+        "\"ACPI0013\"",
+        "Method (_EVT, 1, NotSerialized)",
+        "Notify (VGEN, 0x80)",
     };
     for (size_t i = 0; i < ARRAY_LEN(want); i++) {
         if (!strstr(text, want[i]))

@@ -171,6 +171,25 @@ static void virtio_devices_take_slots_until_there_are_none(void **state)
     assert_null(board_slot(b, 16));
 }
 
+static void a_new_generation_is_in_ram_before_the_guest_is_told(void **state)
+{
+    const uint8_t first[16] = "abcdefghijklmno", second[16] = "ABCDEFGHIJKLMNO";
+    uint8_t seen[16];
+
+    route(BOARD_VMGENID_PIN, 0x51);
+    assert_int_equal(board_set_generation(b, first, false, NULL), 0);
+    assert_int_equal(n_sent, 0);
+    assert_int_equal(mem_read(ram, BOARD_VMGENID, seen, 16), 0);
+    assert_memory_equal(seen, first, 16);
+    for (unsigned i = 1; i <= 2; i++) {
+        assert_int_equal(board_set_generation(b, second, true, NULL), 0);
+        assert_int_equal(n_sent, i); /* an edge each time */
+        assert_int_equal(sent[i - 1].data & 0xff, 0x51);
+    }
+    assert_int_equal(mem_read(ram, BOARD_VMGENID, seen, 16), 0);
+    assert_memory_equal(seen, second, 16);
+}
+
 static void visit(void *x, struct state_io *io)
 {
     board_visit(x, io);
@@ -205,6 +224,7 @@ int main(void)
         T(the_guests_wishes_reach_the_machine),
         T(an_interrupt_reaches_both_controllers),
         T(virtio_devices_take_slots_until_there_are_none),
+        T(a_new_generation_is_in_ram_before_the_guest_is_told),
         T(it_saves_and_loads_into_its_like_only),
     };
 
