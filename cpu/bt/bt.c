@@ -54,7 +54,8 @@ static bool fp_traps(const struct vcpu *v)
     return (fcw & 0x3f) != 0x3f || (mxcsr & 0x1f80) != 0x1f80;
 }
 
-static uint64_t run_one(struct bt_cpu *c, uint32_t site)
+/* The instruction of the site, by the interpreter. False: leave. */
+static bool run_one(struct bt_cpu *c, uint32_t site)
 {
     struct vcpu *v = &c->v;
     struct bt_vm *b = c->bv;
@@ -69,28 +70,34 @@ static uint64_t run_one(struct bt_cpu *c, uint32_t site)
         fp_traps(v) || atomic_load_explicit(&v->requests, memory_order_relaxed) ||
         kills != __atomic_load_n(&b->kills, __ATOMIC_RELAXED)) {
         c->called_out = true;
-        return BT_LEAVE;
+        return false;
     }
     c->flags = flags_pack(v->s.rflags);
-    return BT_DONE;
+    return true;
 }
 
-uint64_t bt_on_miss(struct bt_cpu *c, uint64_t lin, uint32_t site)
+const uint8_t *bt_on_miss(struct bt_cpu *c, uint64_t lin, const uint8_t *site)
 {
-    unsigned set = site >> SITE_SET_SHIFT & 3;
+    struct miss_site m;
+
+    memcpy(&m, site, sizeof(m));
+    unsigned set = m.site >> SITE_SET_SHIFT & 3;
     const struct btlb_entry *t = &c->tlb[set][lin >> MEM_PAGE_SHIFT & (BTLB_SIZE - 1)];
+    /* If the page is there, the access crosses its end or is not aligned. */
+    bool there = (m.site & SITE_WRITE ? t->wtag : t->rtag) == (lin & ~(uint64_t)(MEM_PAGE - 1));
 
-    /* The page is there: the access crosses its end or is not aligned. */
-    if ((site & SITE_WRITE ? t->wtag : t->rtag) == (lin & ~(uint64_t)(MEM_PAGE - 1)))
-        return run_one(c, site);
-    if (btmem_fill(c, set, lin, site & SITE_WRITE))
-        return BT_RETRY;
-    return run_one(c, site);
+    if (!there && btmem_fill(c, set, lin, m.site & SITE_WRITE))
+        return site + m.retry;
+    return run_one(c, m.site) ? site + m.after : NULL;
 }
 
-uint64_t bt_on_interp(struct bt_cpu *c, uint64_t lin, uint32_t site)
+const uint8_t *bt_on_interp(struct bt_cpu *c, uint64_t unused, const uint8_t *site)
 {
-    return run_one(c, site);
+    struct interp_site s;
+
+    (void)unused;
+    memcpy(&s, site, sizeof(s));
+    return run_one(c, s.site) ? site + sizeof(s) : NULL;
 }
 
 /* --- the loop --------------------------------------------------------------- */
@@ -193,22 +200,39 @@ static void remember(struct bt_cpu *c, uint32_t mode, uint64_t rip, const struct
     j->rip = rip ^ c->epoch_xor[super];
 }
 
-/* From s.rip through blocks until code leaves. Returns what the call-out that left said, or
- * SOFT_OK. */
-static int run_blocks(struct bt_cpu *c, struct block *k)
+/* Code left by itself: s.rip as the way out says, and the link by which it went, if any. */
+static int left(struct bt_cpu *c, struct link **from)
 {
     struct vcpu *v = &c->v;
+    struct exit_site x;
 
-    c->page_lin = v->s.rip & ~(uint64_t)(MEM_PAGE - 1);
-    c->flags = flags_pack(v->s.rflags);
-    c->exit_link = NULL;
+    v->s.rflags = flags_unpack(v->s.rflags, c->flags);
+    if (c->exit_site) {
+        memcpy(&x, c->exit_site, sizeof(x));
+        v->s.rip = c->page_lin + x.off;
+        if (x.link != EXIT_NO_LINK)
+            *from = &c->bv->blocks[x.link >> 1].link[x.link & 1];
+        return SOFT_OK;
+    }
+    v->s.rip = c->exit_rip;
+    if (c->exit_branch == EXIT_DIRECT || (int64_t)(c->exit_rip << 16) >> 16 == (int64_t)c->exit_rip)
+        return SOFT_OK;
+    /* Not canonical: the branch's own #GP (SDM vol 2, JMP, RET), by the interpreter. */
+    v->s.rip = c->page_lin + (c->exit_branch & SITE_OFF);
+    v->s.gpr[RSP] -= c->exit_branch >> 16;
+    return interp_insn(v);
+}
+
+/* From s.rip through blocks until code leaves. Returns what the call-out that left said, or
+ * SOFT_OK. *from: the link by which it left, or NULL. */
+static int run_blocks(struct bt_cpu *c, struct block *k, struct link **from)
+{
+    *from = NULL;
+    c->page_lin = c->v.s.rip & ~(uint64_t)(MEM_PAGE - 1);
+    c->flags = flags_pack(c->v.s.rflags);
     c->called_out = false;
     ((bt_enter_fn *)(uintptr_t)c->bv->stub_enter)(k->entry_m);
-    if (c->called_out)
-        return c->stop;
-    v->s.rip = c->exit_rip;
-    v->s.rflags = flags_unpack(v->s.rflags, c->flags);
-    return SOFT_OK;
+    return c->called_out ? c->stop : left(c, from);
 }
 
 /* What is translated: 64-bit code. #AC is the interpreter's, too. */
@@ -253,8 +277,7 @@ static int exec(struct vcpu *v)
                 pthread_mutex_unlock(&b->lock);
             }
             remember(c, mode, v->s.rip, k);
-            stop = run_blocks(c, k);
-            from = c->called_out ? NULL : c->exit_link;
+            stop = run_blocks(c, k, &from);
         } while (stop == SOFT_OK && !c->called_out && !fp_traps(v) &&
                  !atomic_load_explicit(&v->requests, memory_order_relaxed));
         if (stop != SOFT_OK)

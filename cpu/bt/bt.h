@@ -99,11 +99,12 @@ struct bt_cpu {
     uint64_t flags;        /* al = OF, ah = SF ZF AF PF CF as LAHF has them */
     uint64_t epoch_xor[2]; /* jump cache's epoch << 48: of user code, of the supervisor's */
     uint64_t tmp[4];
-    uint64_t host_rsp;      /* in the entry stub's frame, to leave from anywhere */
-    uint64_t vec_live;      /* 1: the guest's vector and x87 registers are in the host's */
-    struct link *exit_link; /* link by which code left; NULL = none */
-    uint64_t exit_rip;      /* linear address to go on at */
-    uint64_t insns;         /* guest instructions executed, by whole blocks; if counted */
+    uint64_t host_rsp;        /* in the entry stub's frame, to leave from anywhere */
+    uint64_t vec_live;        /* 1: the guest's vector and x87 registers are in the host's */
+    const uint8_t *exit_site; /* struct exit_site by which code left; NULL: a jump to exit_rip */
+    uint64_t exit_rip;        /* linear */
+    uint32_t exit_branch;     /* of an indirect jump: its site, and RSP's undo << 16 */
+    uint64_t insns;           /* guest instructions executed, by whole blocks; if counted */
     uint32_t host_mxcsr, pad;
     struct jc_entry jc[MODES_MAX][JC_SIZE];
     struct btlb_entry tlb[TLB_SETS][BTLB_SIZE];
@@ -140,10 +141,13 @@ struct bt_vm {
     pthread_mutex_t lock; /* translating, linking, invalidating */
     struct code_area code;
     uint8_t *after_stubs;
-    const void *stub_enter, *stub_leave, *stub_vecload;
-    /* [1]: for blocks that use vector registers, which are live again behind it */
-    const void *stub_miss[2], *stub_interp[2];
-    bool count; /* instructions, for statistics */
+    const void *stub_enter, *stub_vecload;
+    const void *stub_exit[2]; /* by a link; [1]: flags are in EFLAGS */
+    const void *stub_jump[2]; /* by an indirect jump that the jump cache misses; [1]: supervisor */
+    /* [vec]: 1 for blocks that use vector registers, which are live again behind it */
+    const void *stub_miss[TLB_SETS][2][2]; /* [set][write][vec] */
+    const void *stub_interp[2];            /* [vec] */
+    bool count;                            /* instructions, for statistics */
     uint32_t modes[MODES_MAX];
     unsigned n_modes;
     struct block *hash[1 << BLOCK_HASH_BITS];
@@ -157,13 +161,28 @@ struct bt_vm {
     int perf_fd; /* btperf.h; -1 = none */
 };
 
-/* What a call-out is told, in r11d: page offset of the instruction, kind of access. */
+/* What a call-out is told: offset of the instruction in its page, kind of access. */
 enum {
     SITE_OFF = 0xfff,
     SITE_WRITE = 1 << 12,
     SITE_SET_SHIFT = 13, /* TLB set, 2 bits */
     SITE_ENDS = 1 << 15, /* the instruction ends its block: leave when it is done */
 };
+
+/* Call-outs are calls that these bytes follow; the address the call pushed says where they are. */
+struct miss_site { /* stub_miss: T0 = linear address ^ tag, T1 = index */
+    uint16_t site;
+    int16_t retry, after; /* relative to this struct: the look-up; behind the instruction */
+} __attribute__((packed));
+struct interp_site { /* stub_interp goes on behind it */
+    uint16_t site;
+} __attribute__((packed));
+struct exit_site { /* stub_exit */
+    uint16_t off;  /* in the page: where to go on */
+    uint32_t link; /* block << 1 | link, or EXIT_NO_LINK */
+} __attribute__((packed));
+enum { EXIT_NO_LINK = UINT32_MAX };
+enum { EXIT_DIRECT = SITE_OFF + 1 }; /* exit_branch of a direct jump: its target is canonical */
 
 /* btstub.c */
 void btstub_emit(struct bt_vm *b);
@@ -178,9 +197,16 @@ struct lookup {
     const uint8_t *after; /* executable address behind the instruction */
     uint32_t site;
 };
+/* Offset in bt_cpu of the tags of a set, for index 0. */
+static inline uint32_t btmem_tag(unsigned set, bool write)
+{
+    return CPU(tlb) + set * (uint32_t)sizeof(((struct bt_cpu *)0)->tlb[0]) +
+           (uint32_t)(write ? offsetof(struct btlb_entry, wtag)
+                            : offsetof(struct btlb_entry, rtag));
+}
 void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, unsigned bytes,
                   unsigned align);
-void btmem_cold(struct emit *e, const void *stub_miss, const struct lookup *l);
+void btmem_cold(struct emit *e, const struct bt_vm *b, bool vec, const struct lookup *l);
 /* Fill from the soft MMU. False: not to be had this way; the instruction must be interpreted. */
 bool btmem_fill(struct bt_cpu *c, unsigned set, uint64_t lin, bool write);
 void btmem_flush(struct bt_cpu *c);
@@ -209,10 +235,9 @@ bool xlat_full(const struct bt_vm *b);
 struct xlat *xlat_new(void);
 void xlat_free(struct xlat *x);
 
-/* bt.c, called by stubs. */
-enum { BT_RETRY = 0, BT_DONE = 1, BT_LEAVE = 2 };
-uint64_t bt_on_miss(struct bt_cpu *c, uint64_t lin, uint32_t site);
-uint64_t bt_on_interp(struct bt_cpu *c, uint64_t lin, uint32_t site);
+/* bt.c, called by stubs. The executable address to go on at, or NULL: leave, v.s is whole. */
+const uint8_t *bt_on_miss(struct bt_cpu *c, uint64_t lin, const uint8_t *site);
+const uint8_t *bt_on_interp(struct bt_cpu *c, uint64_t unused, const uint8_t *site);
 void bt_forget(struct bt_cpu *c); /* everything derived from linear addresses */
 
 #endif

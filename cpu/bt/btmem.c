@@ -8,18 +8,16 @@
 void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, unsigned bytes,
                   unsigned align)
 {
-    uint32_t base = (uint32_t)offsetof(struct bt_cpu, tlb) +
-                    set * (uint32_t)sizeof(((struct bt_cpu *)0)->tlb[0]);
-    uint32_t tag = base + (uint32_t)(write ? offsetof(struct btlb_entry, wtag)
-                                           : offsetof(struct btlb_entry, rtag));
+    uint32_t page = btmem_tag(set, false) - (uint32_t)offsetof(struct btlb_entry, rtag) +
+                    (uint32_t)offsetof(struct btlb_entry, page);
 
     l->retry = emit_here(e);
     l->n_cold = 0;
     emit_mov32_rr(e, T1, T0);
     emit_shr_imm(e, false, T1, MEM_PAGE_SHIFT - BTLB_SHIFT);
     emit_alu_imm(e, false, 4, T1, (BTLB_SIZE - 1) << BTLB_SHIFT);
-    emit_gs_base(e, true, 0x33, T0, T1, tag);       /* xor T0, tag */
-    emit_alu_imm(e, true, 7, T0, MEM_PAGE - bytes); /* cmp T0, last offset that fits */
+    emit_gs_base(e, true, 0x33, T0, T1, btmem_tag(set, write)); /* xor T0, tag */
+    emit_alu_imm(e, true, 7, T0, MEM_PAGE - bytes);             /* cmp T0, last offset that fits */
     l->to_cold[l->n_cold++] = emit_jcc_fwd(e, CC_A);
     if (align > 1) {
         emit_rex(e, false, 0, 0, T0); /* test T0b, align - 1 */
@@ -28,27 +26,20 @@ void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, un
         emit_1(e, (uint8_t)(align - 1));
         l->to_cold[l->n_cold++] = emit_jcc_fwd(e, CC_NE);
     }
-    emit_gs_base(e, true, 0x03, T0, T1, base + (uint32_t)offsetof(struct btlb_entry, page));
+    emit_gs_base(e, true, 0x03, T0, T1, page);
     l->site = (l->site & (SITE_OFF | SITE_ENDS)) | (write ? SITE_WRITE : 0) | set << SITE_SET_SHIFT;
 }
 
-/* T1 is still the index: XOR again gives the address back. The stub returns here to look up again,
- * or 5 bytes further when it has executed the instruction. */
-void btmem_cold(struct emit *e, const void *stub_miss, const struct lookup *l)
+/* T1 is still the index: the stub makes T0 the linear address again. */
+void btmem_cold(struct emit *e, const struct bt_vm *b, bool vec, const struct lookup *l)
 {
-    unsigned set = l->site >> SITE_SET_SHIFT & 3;
-    uint32_t base = (uint32_t)offsetof(struct bt_cpu, tlb) +
-                    set * (uint32_t)sizeof(((struct bt_cpu *)0)->tlb[0]);
-    uint32_t tag = base + (uint32_t)(l->site & SITE_WRITE ? offsetof(struct btlb_entry, wtag)
-                                                          : offsetof(struct btlb_entry, rtag));
-
     for (unsigned i = 0; i < l->n_cold; i++)
         emit_patch(e, l->to_cold[i]);
-    emit_gs_base(e, true, 0x33, T0, T1, tag);
-    emit_mov_imm32(e, T1, l->site);
-    emit_call(e, stub_miss);
-    emit_jmp(e, l->retry);
-    emit_jmp(e, l->after);
+    emit_call(e, b->stub_miss[l->site >> SITE_SET_SHIFT & 3][!!(l->site & SITE_WRITE)][vec]);
+    const uint8_t *here = emit_here(e);
+    struct miss_site m = {(uint16_t)l->site, (int16_t)(l->retry - here),
+                          (int16_t)(l->after - here)};
+    emit_bytes(e, &m, sizeof(m));
 }
 
 /* Note that entry i of the set was filled: who flushes looks only at those. */

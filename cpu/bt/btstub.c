@@ -1,6 +1,6 @@
 /* The few pieces of code that all blocks share. C's callee-saved registers and the host's stack
  * pointer are kept in the entry stub's frame; every call-out goes through bt_cpu. */
-#include "cpu/bt/bt.h"
+#include "cpu/bt/xlat_priv.h"
 
 static bool in_register(unsigned g)
 {
@@ -82,17 +82,6 @@ static void vec_not_live(struct emit *e)
     emit_store_gs(e, T1, CPU(vec_live));
 }
 
-/* EFLAGS from bt_cpu.flags: ADD makes OF of 127 + 1, SAHF the rest. T1 clobbered. */
-static void flags_in(struct emit *e)
-{
-    static const uint8_t make[] = {0x04, 0x7f, 0x9e}; /* add al, 127; sahf */
-
-    emit_mov_rr(e, T1, H_AX);
-    emit_gs(e, false, 0x8b, H_AX, CPU(flags));
-    emit_bytes(e, make, sizeof(make));
-    emit_mov_rr(e, H_AX, T1);
-}
-
 static const uint8_t callee_saved[] = {H_BX, H_BP, H_R12, H_R13, H_R14, H_R15};
 
 static void push(struct emit *e, unsigned r)
@@ -130,23 +119,46 @@ static void leave_frame(struct emit *e)
     emit_1(e, 0xc3);
 }
 
-static void stub_leave(struct bt_vm *b, struct emit *e)
+/* Out of the code for good; EFLAGS are not looked at. */
+static void leave(struct emit *e)
 {
-    b->stub_leave = emit_here(e);
     save_gprs(e);
     vec_out(e);
     vec_not_live(e);
     leave_frame(e);
 }
 
-/* Called from a block: T0 = linear address, T1d = site. C may change all guest state. `vec`: the
- * block goes on to use the vector registers if they were live. */
-static void stub_call(struct emit *e, const void **at, bool vec,
-                      uint64_t (*fn)(struct bt_cpu *, uint64_t, uint32_t))
+/* Called: struct exit_site follows. */
+static void stub_exit(struct bt_vm *b, struct emit *e, bool eflags)
 {
-    static const uint8_t skip5[] = {0x48, 0x83, 0x04, 0x24, 0x05}; /* add qword [rsp], 5 */
+    b->stub_exit[eflags] = emit_here(e);
+    pop(e, T0);
+    emit_store_gs(e, T0, CPU(exit_site));
+    if (eflags)
+        xinsn_save_flags(e);
+    leave(e);
+}
 
-    *at = emit_here(e);
+/* Jumped to: T0 = target ^ epoch, T1d = exit_branch. */
+static void stub_jump(struct bt_vm *b, struct emit *e, bool super)
+{
+    b->stub_jump[super] = emit_here(e);
+    emit_gs(e, true, 0x33, T0, CPU(epoch_xor) + 8 * super);
+    emit_store_gs(e, T0, CPU(exit_rip));
+    emit_gs(e, false, 0x89, T1, CPU(exit_branch));
+    emit_mov_imm32(e, T0, 0);
+    emit_store_gs(e, T0, CPU(exit_site));
+    leave(e);
+}
+
+/* Called: T0 = linear address, or nothing; a site follows. C may change all guest state. `vec`: the
+ * block goes on to use the vector registers if they were live. */
+static void call_out(struct emit *e, bool vec,
+                     const uint8_t *(*fn)(struct bt_cpu *, uint64_t, const uint8_t *))
+{
+    static const uint8_t test_rax[] = {0x48, 0x85, 0xc0};
+
+    pop(e, T1);
     emit_store_gs(e, T0, CPU(tmp[0]));
     emit_store_gs(e, T1, CPU(tmp[1]));
     save_gprs(e);
@@ -156,29 +168,29 @@ static void stub_call(struct emit *e, const void **at, bool vec,
     emit_load_gs(e, H_DI, CPU(self));
     emit_load_gs(e, H_SI, CPU(tmp[0]));
     emit_load_gs(e, H_DX, CPU(tmp[1]));
-    emit_alu_imm(e, true, 5, H_SP, 8);
     emit_mov_imm64(e, H_AX, (uint64_t)(uintptr_t)fn);
     emit_1(e, 0xff); /* call rax */
     emit_1(e, 0xd0);
-    emit_alu_imm(e, true, 0, H_SP, 8);
-    emit_alu_imm(e, false, 7, H_AX, BT_DONE);
-    uint8_t *retry = emit_jcc_fwd(e, CC_B), *leave = emit_jcc_fwd(e, CC_A);
-    /* Done: behind the jump that the call is followed by. */
-    emit_bytes(e, skip5, sizeof(skip5));
+    emit_bytes(e, test_rax, sizeof(test_rax));
+    uint8_t *out = emit_jcc_fwd(e, CC_E);
+    emit_store_gs(e, H_AX, CPU(tmp[1]));
     if (vec)
         vec_in(e);
     load_gprs(e);
-    flags_in(e);
-    emit_1(e, 0xc3);
-    emit_patch(e, retry);
-    if (vec)
-        vec_in(e);
-    load_gprs(e);
+    xinsn_load_flags(e);
     emit_load_gs(e, T0, CPU(tmp[0]));
-    emit_1(e, 0xc3);
-    emit_patch(e, leave);
-    vec_not_live(e); /* saved by vec_out() */
+    emit_gs(e, false, 0xff, 4, CPU(tmp[1])); /* jmp gs:[tmp[1]] */
+    emit_patch(e, out);
+    if (vec)
+        vec_not_live(e); /* saved by vec_out() */
     leave_frame(e);
+}
+
+static void stub_miss(struct bt_vm *b, struct emit *e, unsigned set, bool write, bool vec)
+{
+    b->stub_miss[set][write][vec] = emit_here(e);
+    emit_gs_base(e, true, 0x33, T0, T1, btmem_tag(set, write));
+    call_out(e, vec, bt_on_miss);
 }
 
 static void stub_vecload(struct bt_vm *b, struct emit *e)
@@ -199,10 +211,13 @@ void btstub_emit(struct bt_vm *b)
     struct emit *e = &b->code.e;
 
     stub_enter(b, e);
-    stub_leave(b, e);
-    for (unsigned vec = 0; vec < 2; vec++) {
-        stub_call(e, &b->stub_miss[vec], vec, bt_on_miss);
-        stub_call(e, &b->stub_interp[vec], vec, bt_on_interp);
-    }
     stub_vecload(b, e);
+    for (unsigned k = 0; k < 2; k++) {
+        stub_exit(b, e, k);
+        stub_jump(b, e, k);
+        b->stub_interp[k] = emit_here(e);
+        call_out(e, k, bt_on_interp);
+    }
+    for (unsigned k = 0; k < TLB_SETS * 4; k++)
+        stub_miss(b, e, k / 4, k & 2, k & 1);
 }

@@ -212,6 +212,8 @@ static void flags(const struct xinsn *x, struct kind *k)
         k->kills = k->writes;
 }
 
+enum { RET_MAX = UINT16_MAX - 8 }; /* what RET may take from the stack: exit_branch has 16 bits */
+
 static enum way near_flow(const struct xinsn *x)
 {
     bool rel = x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
@@ -223,6 +225,8 @@ static enum way near_flow(const struct xinsn *x)
     case ZYDIS_CATEGORY_CALL:
         return !wide ? WAY_INTERP_END : rel ? WAY_CALL : WAY_CALL_IND;
     case ZYDIS_CATEGORY_RET:
+        if (x->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && x->op[0].imm.value.u > RET_MAX)
+            return WAY_INTERP_END;
         return wide && x->z.mnemonic == ZYDIS_MNEMONIC_RET ? WAY_RET : WAY_INTERP_END;
     case ZYDIS_CATEGORY_UNCOND_BR:
         return !wide || x->z.mnemonic != ZYDIS_MNEMONIC_JMP ? WAY_INTERP_END

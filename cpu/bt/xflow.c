@@ -19,17 +19,17 @@ bool xflow_ends(enum way w)
 
 /* --- leaving --------------------------------------------------------------- */
 
-void xflow_leave_with_t0(struct xlat *x)
+void xflow_exit(struct xlat *x, bool eflags, unsigned off, uint32_t link)
 {
-    emit_store_gs(x->e, T0, CPU(exit_rip));
-    emit_mov_imm32(x->e, T1, 0);
-    emit_store_gs(x->e, T1, CPU(exit_link));
-    emit_jmp(x->e, x->b->stub_leave);
+    struct exit_site s = {(uint16_t)off, link};
+
+    emit_call(x->e, x->b->stub_exit[eflags]);
+    emit_bytes(x->e, &s, sizeof(s));
 }
 
-/* T0 is a branch target. One that is not canonical is the branch's own #GP (SDM vol 2, JMP, CALL,
- * RET): the interpreter raises it, after RSP got back `undo`. T1 clobbered. */
-static void only_canonical(struct xlat *x, unsigned i, int32_t undo)
+/* T0 is what an indirect call is about to go to. One that is not canonical is the call's own #GP
+ * (SDM vol 2, CALL), before memory changes: the interpreter raises it. T1 clobbered. */
+static void only_canonical(struct xlat *x, unsigned i)
 {
     struct emit *e = x->e;
 
@@ -42,21 +42,18 @@ static void only_canonical(struct xlat *x, unsigned i, int32_t undo)
     }
     emit_rr(e, true, 0x3b, T1, T0);
     uint8_t *good = emit_jcc_fwd(e, CC_E);
-    if (undo)
-        xinsn_rsp_add(x, undo);
-    emit_mov_imm32(e, T1, x->off[i] | SITE_ENDS);
-    emit_call(e, x->b->stub_interp[x->vec]); /* does not come back */
+    xinsn_call_interp(x, x->off[i] | SITE_ENDS); /* does not come back */
     emit_patch(e, good);
 }
 
 /* To the linear address in T0, flags in memory: by the jump cache, else, or if somebody wants the
- * vCPU, to the dispatcher. `i`: an indirect branch, whose target is checked and whose RSP is put
- * back by `undo`; -1: a direct one. */
-static void jump_t0(struct xlat *x, int i, int32_t undo)
+ * vCPU, to the dispatcher. */
+static void jump_t0(struct xlat *x, uint32_t exit_branch)
 {
     struct emit *e = x->e;
+    bool super = x->set != TLB_USER;
     uint32_t jc = CPU(jc) + x->k->mode * (uint32_t)sizeof(((struct bt_cpu *)0)->jc[0]);
-    uint32_t epoch = CPU(epoch_xor) + (x->set == TLB_USER ? 0 : 8);
+    uint32_t epoch = CPU(epoch_xor) + 8 * super;
 
     emit_rex(e, false, T1, 0, T0); /* imul T1d, T0d, JC_FACTOR */
     emit_1(e, 0x69);
@@ -75,10 +72,8 @@ static void jump_t0(struct xlat *x, int i, int32_t undo)
     emit_gs_base(e, false, 0xff, 4, T1, jc + (uint32_t)offsetof(struct jc_entry, entry)); /* jmp */
     emit_patch(e, miss);
     emit_patch(e, requested);
-    emit_gs(e, true, 0x33, T0, epoch);
-    if (i >= 0)
-        only_canonical(x, (unsigned)i, undo);
-    xflow_leave_with_t0(x);
+    emit_mov_imm32(e, T1, exit_branch);
+    emit_jmp(e, x->b->stub_jump[super]);
 }
 _Static_assert(sizeof(struct jc_entry) == 16, "the index is made by a shift");
 
@@ -119,14 +114,7 @@ static void link_cold(struct xlat *x, unsigned n, uint32_t off)
     if (x->poll[n])
         emit_patch(e, x->poll[n]);
     l->unlinked = emit_here(e);
-    if (l->flags == LINK_EFLAGS)
-        xinsn_save_flags(e);
-    emit_load_gs(e, T0, CPU(page_lin));
-    emit_lea(e, true, T0, T0, 0xff, 1, (int32_t)off);
-    emit_store_gs(e, T0, CPU(exit_rip));
-    emit_mov_imm64(e, T1, (uint64_t)(uintptr_t)l);
-    emit_store_gs(e, T1, CPU(exit_link));
-    emit_jmp(e, x->b->stub_leave);
+    xflow_exit(x, l->flags == LINK_EFLAGS, off, (uint32_t)(x->k - x->b->blocks) << 1 | n);
 }
 
 /* Does somebody want the vCPU? Before every jump that goes back. EFLAGS are kept when link n needs
@@ -170,7 +158,7 @@ void xflow_go(struct xlat *x, unsigned n, int64_t off)
     xinsn_want_memory(x);
     emit_load_gs(x->e, T0, CPU(page_lin));
     emit_lea(x->e, true, T0, T0, 0xff, 1, (int32_t)off);
-    jump_t0(x, -1, 0);
+    jump_t0(x, EXIT_DIRECT);
 }
 
 /* --- control flow ---------------------------------------------------------- */
@@ -234,11 +222,11 @@ static void do_indirect(struct xlat *x, unsigned i)
         return;
     }
     if (x->kind[i].way == WAY_CALL_IND) {
-        only_canonical(x, i, 0); /* before memory changes */
+        only_canonical(x, i);
         push_return(x, i);
     }
     emit_load_gs(x->e, T0, CPU(tmp[3]));
-    jump_t0(x, (int)i, 0);
+    jump_t0(x, x->off[i]);
 }
 
 static void do_ret(struct xlat *x, unsigned i)
@@ -254,7 +242,7 @@ static void do_ret(struct xlat *x, unsigned i)
     xinsn_load_t0(x->e, T0);
     xinsn_rsp_add(x, 8 + more);
     l->after = emit_here(x->e);
-    jump_t0(x, (int)i, -(8 + more));
+    jump_t0(x, x->off[i] | (uint32_t)(8 + more) << 16);
 }
 
 static void do_jcc(struct xlat *x, unsigned i)

@@ -163,14 +163,18 @@ struct lookup *xinsn_look_up(struct xlat *x, unsigned i, bool write, unsigned by
 
 /* --- one instruction ------------------------------------------------------- */
 
+void xinsn_call_interp(struct xlat *x, uint32_t site)
+{
+    struct interp_site s = {(uint16_t)site};
+
+    emit_call(x->e, x->b->stub_interp[x->vec]);
+    emit_bytes(x->e, &s, sizeof(s));
+}
+
 void xinsn_interp(struct xlat *x, unsigned i)
 {
-    static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
-
     xinsn_want_memory(x);
-    emit_mov_imm32(x->e, T1, x->off[i] | (xflow_ends(x->kind[i].way) ? SITE_ENDS : 0));
-    emit_call(x->e, x->b->stub_interp[x->vec]);
-    emit_bytes(x->e, nop5, sizeof(nop5)); /* the stub returns behind it */
+    xinsn_call_interp(x, x->off[i] | (xflow_ends(x->kind[i].way) ? SITE_ENDS : 0));
     x->st = ST_BOTH;
 }
 

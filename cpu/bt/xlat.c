@@ -187,24 +187,16 @@ static void epilogue(struct xlat *x)
     struct emit *e = x->e;
 
     for (unsigned i = 0; i < x->n_cold; i++)
-        btmem_cold(e, x->b->stub_miss[x->vec], &x->cold[i]);
+        btmem_cold(e, x->b, x->vec, &x->cold[i]);
     for (unsigned i = 0; i < x->n_div; i++) {
-        static const uint8_t nop5[] = {0x0f, 0x1f, 0x44, 0x00, 0x00};
-
         for (unsigned k = 0; k < x->div[i].n; k++)
             emit_patch(e, x->div[i].from[k]);
-        emit_mov_imm32(e, T1, x->div[i].site);
-        emit_call(e, x->b->stub_interp[x->vec]);
-        emit_bytes(e, nop5, sizeof(nop5));
+        xinsn_call_interp(x, x->div[i].site);
         emit_jmp(e, x->div[i].after);
     }
     /* Dead: leave before the first instruction. */
     x->k->cold_exit = emit_here(e);
-    if (x->k->entry_m != x->k->body)
-        xinsn_save_flags(e);
-    emit_load_gs(e, T0, CPU(page_lin));
-    emit_lea(e, true, T0, T0, 0xff, 1, x->off[0]);
-    xflow_leave_with_t0(x);
+    xflow_exit(x, x->k->entry_m != x->k->body, x->off[0], EXIT_NO_LINK);
 }
 
 bool xlat_full(const struct bt_vm *b)

@@ -60,9 +60,10 @@ struct lookup *xinsn_look_up(struct xlat *x, unsigned i, bool write, unsigned by
 /* Looked-up place below the stack pointer: T0. */
 struct lookup *xinsn_push_slot(struct xlat *x, unsigned i, uint8_t live);
 void xinsn_rsp_add(struct xlat *x, int32_t n);
-void xinsn_store_t0(struct emit *e, unsigned reg); /* mov [T0], reg */
-void xinsn_load_t0(struct emit *e, unsigned reg);  /* mov reg, [T0] */
-void xinsn_interp(struct xlat *x, unsigned i);     /* call out to the interpreter */
+void xinsn_store_t0(struct emit *e, unsigned reg);     /* mov [T0], reg */
+void xinsn_load_t0(struct emit *e, unsigned reg);      /* mov reg, [T0] */
+void xinsn_interp(struct xlat *x, unsigned i);         /* call out to the interpreter */
+void xinsn_call_interp(struct xlat *x, uint32_t site); /* the call alone; flags in memory */
 void xinsn_emit(struct xlat *x, unsigned i);
 
 /* --- xflow.c */
@@ -75,7 +76,8 @@ static inline bool xflow_in_page(int64_t off)
 }
 /* Unconditionally to `off` relative to the page (which may lie outside of it), by link n. */
 void xflow_go(struct xlat *x, unsigned n, int64_t off);
-void xflow_leave_with_t0(struct xlat *x);
+/* Leave for `off` in the page; `link`: exit_site.link. */
+void xflow_exit(struct xlat *x, bool eflags, unsigned off, uint32_t link);
 void xflow_emit(struct xlat *x, unsigned i);
 
 #endif
