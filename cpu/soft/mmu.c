@@ -450,6 +450,29 @@ static bool misaligned(const struct vcpu *v, gva_t gva, unsigned len, unsigned a
            (gva & (len - 1));
 }
 
+/* Breakpoint registers on data that [gva, gva+len) touches: SDM vol 3B, 17.2.4 and 17.2.5. */
+static uint64_t watched(const struct vcpu *v, gva_t gva, unsigned len, bool write)
+{
+    uint64_t dr7 = v->s.dr[7], hit = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        static const uint8_t bytes[] = {1, 2, 8, 4}; /* by LEN */
+        unsigned rw = dr7 >> (16 + 4 * i) & 3, size = bytes[dr7 >> (18 + 4 * i) & 3];
+        gva_t from = v->s.dr[i] & ~(gva_t)(size - 1);
+
+        if ((dr7 & (3ull << (2 * i))) && (write ? rw & 1 : rw == 3) &&
+            (gva - from < size || from - gva < len))
+            hit |= 1ull << i;
+    }
+    return hit;
+}
+
+static void meet(struct vcpu *v, gva_t gva, unsigned len, unsigned access)
+{
+    if (v->watch && !(access & MMU_IMPLICIT))
+        v->watch_hit |= watched(v, gva, len, is_write(access));
+}
+
 static bool crosses(gva_t gva, unsigned len)
 {
     return (gva & (MEM_PAGE - 1)) + len > MEM_PAGE;
@@ -487,6 +510,7 @@ int mmu_read_slow(struct vcpu *v, gva_t gva, void *dst, unsigned len, unsigned a
     if (!hva)
         return mmio_read(v, gpa, dst, len);
     copy_in(dst, hva, len);
+    meet(v, gva, len, access);
     return SOFT_OK;
 }
 
@@ -516,6 +540,7 @@ int mmu_write_slow(struct vcpu *v, gva_t gva, const void *src, unsigned len, uns
         return mmio_write(v, gpa, src, len);
     copy_out(hva, src, len);
     stored(v, gpa, len);
+    meet(v, gva, len, access);
     return SOFT_OK;
 }
 
@@ -541,7 +566,7 @@ int mmu_rmw_ptr(struct vcpu *v, gva_t gva, unsigned len, uint8_t **hva)
     if (crosses(gva, len))
         return mmu_probe(v, gva, len, MMU_RMW);
     int r = lookup(v, gva, MMU_RMW, &t);
-    if (!r && t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)))
+    if (!r && !v->watch && t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)))
         *hva = (uint8_t *)(gva + t->addend);
     return r;
 }
@@ -554,7 +579,7 @@ int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned
 
     *hva = NULL;
     *room = MEM_PAGE - (gva & (MEM_PAGE - 1));
-    if (!r && (is_write(access) ? t->wr == page : t->rd == page))
+    if (!r && !v->watch && (is_write(access) ? t->wr == page : t->rd == page))
         *hva = (uint8_t *)(gva + t->addend);
     return r;
 }

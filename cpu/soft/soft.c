@@ -305,6 +305,16 @@ static uint32_t vector_mode(const struct cpu_state *s)
 
 enum { DR7_ANY = 0xff }; /* L0..G3 */
 
+/* One that is on has bit 0 of its R/W field set: writes, or reads and writes (SDM vol 3B, 17.2.4).
+ */
+static bool data_breakpoints(uint64_t dr7)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if ((dr7 & (3ull << (2 * i))) && (dr7 >> (16 + 4 * i) & 1))
+            return true;
+    return false;
+}
+
 void soft_mode_update(struct vcpu *v)
 {
     const struct cpu_state *s = &v->s;
@@ -325,7 +335,8 @@ void soft_mode_update(struct vcpu *v)
     v->mode = m;
     v->cur_tlb = v->tlb[cpl == 3 ? TLB_USER : m & MODE_SMAP ? TLB_KERNEL_SMAP : TLB_KERNEL];
     v->align_check = cpl == 3 && (s->cr0 & CR0_AM) && (s->rflags & FL_AC);
-    if (v->align_check)
+    v->watch = data_breakpoints(s->dr[7]);
+    if (v->align_check || v->watch)
         v->cur_tlb = mmu_no_fast_path;
     v->step = (s->rflags & FL_TF) || (s->dr[7] & DR7_ANY);
     if (v->step)

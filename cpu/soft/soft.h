@@ -131,6 +131,8 @@ struct vcpu {
     struct soft_vm *vm;              /* borrowed */
     const struct tlb_entry *cur_tlb; /* set for explicit accesses at the current mode */
     bool align_check;                /* CR0.AM, EFLAGS.AC, CPL 3: accesses take the slow path */
+    bool watch;                      /* a breakpoint register is set on data: likewise */
+    uint64_t watch_hit;              /* DR6 bits of those met by the instruction under way */
     struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
     uint64_t tlb_local[TLB_SETS][TLB_SIZE / 64]; /* slots that a CR3 load must drop */
     uint64_t fetched[2][16]; /* lower, upper half; hashed: pages code was fetched from since

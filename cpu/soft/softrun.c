@@ -217,11 +217,14 @@ static int step(struct vcpu *v)
     bool sti = s->sti_shadow, ss = s->ss_shadow;
     uint64_t rf = s->rflags & FL_RF;
     uint64_t bp = mid_instruction(v) ? 0 : code_breakpoints(v);
+    uint64_t trap;
 
     if (bp) {
         v->exc = (struct soft_exc){.vector = VEC_DB, .dr6 = bp};
         return SOFT_FAULT;
     }
+    if (!ss)
+        v->watch_hit = 0; /* what MOV SS met waits with its shadow */
     s->sti_shadow = s->ss_shadow = false;
     s->rflags &= ~(uint64_t)FL_RF; /* IRET may set it for the instruction after it */
     v->tf_after = false;
@@ -238,9 +241,8 @@ static int step(struct vcpu *v)
         return r;
     if (v->tf_after)
         tf = s->rflags & FL_TF;
-    if (tf && !s->ss_shadow)
-        return soft_exc_db_trap(v, DR6_BS);
-    return r;
+    trap = (tf ? DR6_BS : 0) | v->watch_hit;
+    return trap && !s->ss_shadow ? soft_exc_db_trap(v, trap) : r;
 }
 
 static int run_code(struct vcpu *v)

@@ -1,5 +1,5 @@
 /* EFLAGS.TF: a trap after each instruction, also around REP, POPF, MOV SS; breakpoint registers on
- * code. */
+ * code and on data. */
 #include "lib/guest.h"
 
 GUEST_EXACT(1);
@@ -82,11 +82,68 @@ static int breakpoint(void)
     return 0;
 }
 
+static uint64_t __attribute__((aligned(16))) words[4];
+extern char w1[], w2[], w3[], w4[];
+
+/* DR0 on the four bytes at words[1] + 4, kind and length as in DR7. */
+static void watch(uint64_t kind)
+{
+    n_seen = 0;
+    trap.dr6 = 0;
+    __asm__ volatile("movq %0, %%dr0; movq %1, %%dr7"
+                     :
+                     : "r"((uint64_t)&words[1] + 4), "r"(0x402ul | kind << 16)
+                     : "memory");
+}
+
+static void watch_end(void)
+{
+    __asm__ volatile("movq %0, %%dr7" : : "r"(0x400ul) : "memory");
+}
+
+enum { WRITES_OF_4 = 0xd, ACCESSES_OF_4 = 0xf };
+
+static int data(void)
+{
+    uint64_t x = 1, *w = words;
+
+    watch(WRITES_OF_4);
+    __asm__ volatile("movb $1, 3(%1); movb $1, 8(%1)\n" /* its neighbours */
+                     "movq (%1), %0\n"
+                     "movb $1, 7(%1)\n"
+                     "w1: nop\n"
+                     "lock incq (%1)\n"
+                     "w2: nop"
+                     : "=&r"(x)
+                     : "r"(w + 1)
+                     : "memory", "cc");
+    watch_end();
+    CHECK(40, n_seen == 2 && seen[0] == (uint64_t)w1 && seen[1] == (uint64_t)w2);
+    CHECK(41, (trap.dr6 & 0x400f) == 1);
+
+    watch(ACCESSES_OF_4);
+    __asm__ volatile("movq 6(%1), %0\n"
+                     "w3: nop"
+                     : "=&r"(x)
+                     : "r"(w)
+                     : "memory");
+    __asm__ volatile("rep movsb\n"
+                     "w4: nop"
+                     : "=D"(w), "=S"(x), "=c"(x)
+                     : "0"(words + 2), "1"(words + 1), "2"(8ul)
+                     : "memory");
+    watch_end();
+    /* The load ends two bytes into it; then four of the eight bytes are read from it. */
+    CHECK(42, n_seen == 5 && seen[0] == (uint64_t)w3 && seen[4] == (uint64_t)w4);
+    return 0;
+}
+
 int guest(void)
 {
     int r = steps();
 
     r = r ? r : repeated();
     r = r ? r : stack_segment();
-    return r ? r : breakpoint();
+    r = r ? r : breakpoint();
+    return r ? r : data();
 }
