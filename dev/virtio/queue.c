@@ -148,6 +148,14 @@ int vq_pop(struct vq *q, struct vq_chain *c)
     return 1;
 }
 
+void vq_want_kick(struct vq *q)
+{
+    uint16_t idx;
+
+    if (q->ready && q->event_idx && read16(q, q->avail + 2, &idx) == 0)
+        (void)!write16(q, q->used + 4 + 8ull * q->size, idx);
+}
+
 void vq_unpop(struct vq *q)
 {
     q->next_avail--;

@@ -64,9 +64,10 @@ struct vsock {
     struct virtio_port *port;
     struct vsock_host host;
     uint64_t cid;
-    uint32_t next_port;                        /* for streams the host begins */
-    bool reset_event;                          /* the driver must be told of a transport reset */
-    bool tx_stalled;                           /* replies[] is full */
+    uint32_t next_port; /* for streams the host begins */
+    bool reset_event;   /* the driver must be told of a transport reset */
+    bool resetting;     /* it was told, and has not given the buffer back yet */
+    bool tx_stalled;    /* replies[] is full */
     struct vs_addr replies[VSOCK_REPLIES_MAX]; /* resets for packets of no stream; a ring */
     unsigned r_at, r_len;
     struct vsock_conn conn[VSOCK_CONNS_MAX];

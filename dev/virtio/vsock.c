@@ -178,6 +178,34 @@ static int send_data(struct vsock_conn *c)
     return 1;
 }
 
+/* 5.10.6.7. Linux drops every stream it knows when it reads this, and takes the packets of the
+ * receive queue at the same time: so nothing else is sent until it has come back from that, which
+ * the buffer shows that it puts in place of this one. */
+static void send_event(struct vsock *d)
+{
+    struct vq *q = &d->port->q[Q_EVENT];
+    uint32_t id = htole32(EVENT_TRANSPORT_RESET);
+    struct vq_chain c;
+    int r;
+
+    if (!d->reset_event)
+        return;
+    r = vq_pop(q, &c);
+    if (r == 0)
+        return; /* a driver that does not listen */
+    if (r > 0)
+        r = vq_write(q, &c, 0, &id, sizeof(id)) == sizeof(id) ? vq_push(q, c.head, sizeof(id))
+                                                              : -EPROTO;
+    if (r < 0) {
+        d->port->broken(d->port->ctx, "event queue");
+        return;
+    }
+    d->reset_event = false;
+    d->resetting = true;
+    vq_want_kick(q);
+    d->port->used(d->port->ctx, Q_EVENT);
+}
+
 /* Send what is due, a packet or a burst from each stream in turn. */
 static void pump(struct vsock *d)
 {
@@ -185,6 +213,9 @@ static void pump(struct vsock *d)
     int r = 1;
 
     if (!d->port->live)
+        return;
+    send_event(d);
+    if (d->resetting)
         return;
     for (n = 0; n < PUMP_MAX && r > 0; n++) {
         struct vsock_conn *c = NULL;
@@ -347,29 +378,6 @@ static void transmit(struct vsock *d)
     pump(d);
 }
 
-static void send_event(struct vsock *d)
-{
-    struct vq *q = &d->port->q[Q_EVENT];
-    uint32_t id = htole32(EVENT_TRANSPORT_RESET);
-    struct vq_chain c;
-    int r;
-
-    if (!d->reset_event)
-        return;
-    r = vq_pop(q, &c);
-    if (r == 0)
-        return;
-    if (r > 0)
-        r = vq_write(q, &c, 0, &id, sizeof(id)) == sizeof(id) ? vq_push(q, c.head, sizeof(id))
-                                                              : -EPROTO;
-    if (r < 0) {
-        d->port->broken(d->port->ctx, "event queue");
-        return;
-    }
-    d->reset_event = false;
-    d->port->used(d->port->ctx, Q_EVENT);
-}
-
 static void vsock_kick(void *dev, unsigned n)
 {
     struct vsock *d = dev;
@@ -378,8 +386,10 @@ static void vsock_kick(void *dev, unsigned n)
         transmit(d);
     else if (n == Q_RX)
         pump(d);
-    else
-        send_event(d);
+    else {
+        d->resetting = false;
+        pump(d);
+    }
 }
 
 /* ---- from the host side ---------------------------------------------------- */
@@ -473,7 +483,7 @@ static void vsock_reset(void *dev)
     vsconn_clear(d);
     d->r_len = 0;
     d->tx_stalled = false;
-    d->reset_event = false;
+    d->reset_event = d->resetting = false;
 }
 
 static void vsock_visit(void *dev, struct state_io *io)

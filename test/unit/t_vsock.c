@@ -467,7 +467,7 @@ static void a_load_drops_streams_and_says_so(void **state)
 {
     struct world *w = *state, *x = calloc(1, sizeof(*x));
     struct vsock_host host = host_of(x);
-    uint32_t event = 77, len = 0;
+    uint32_t event = 77, len = 0, port;
 
     struct vsock_sock *s = opened(w);
     drv_add(&w->v.d, 2, &(struct drv_seg){DRV_FREE + 0x2f0000, 4, true}, 1);
@@ -480,8 +480,14 @@ static void a_load_drops_streams_and_says_so(void **state)
     assert_int_equal(len, 4);
     drv_get(&x->v.d, DRV_FREE + 0x2f0000, &event, 4);
     assert_int_equal(event, 0);
+    struct vsock_sock *early = fresh(x);
+    assert_int_equal(x->guest.connect(x->guest.dev, 22, early, &early->conn, &port), 0);
+    vg_expect_none(&x->v); /* the driver is still dropping what it had */
+    drv_add(&x->v.d, 2, &(struct drv_seg){DRV_FREE + 0x2f0000, 4, true}, 1);
+    drv_kick(&x->v.d, 2);
     memcpy(x->v.rx_slot, w->v.rx_slot, sizeof(x->v.rx_slot));
     x->v.buf_alloc = w->v.buf_alloc;
+    vg_expect(&x->v, REQUEST, port, 22, NULL);
     vg_send(&x->v, RW, 80, 4000, "x", 1); /* the stream of before */
     vg_expect(&x->v, RST, 80, 4000, NULL);
     opened(x);
