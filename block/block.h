@@ -1,8 +1,8 @@
 /* block/block.h - a disk as devices see it: asynchronous requests in iovecs, no guest addresses.
  *
  * Backends: raw.c (files and block devices, by io_uring, or preadv on a worker thread where
- * io_uring is refused), null/fake for tests. Threads: submit on the I/O loop; done() is called on
- * the I/O loop, never inside submit. */
+ * io_uring is refused), empty.c (no medium), fake for tests. Threads: submit on the I/O loop;
+ * done() is called on the I/O loop, never inside submit. */
 #ifndef BLOCK_BLOCK_H
 #define BLOCK_BLOCK_H
 
@@ -51,6 +51,8 @@ struct block { /* first member of each backend */
     struct block_info info;
 };
 
+/* A drive without a medium: 0 bytes, read-only. */
+int empty_open(struct block **ret, struct err *e) MUST_CHECK;
 /* Opens and locks (a second writer gets -EBUSY and a sentence; the caller adds whose disk it is).
  * fd variant: takes the descriptor, also on failure. */
 int raw_open(const char *path, bool read_only, struct loop *l, struct block **ret,

@@ -214,6 +214,13 @@ static void copy_to(const struct iovec *iov, unsigned n, size_t off, const void 
     }
 }
 
+/* Of the requests without a reply only these can come where nothing was mounted. */
+static int no_folder(const struct fusereq *r)
+{
+    return r->h.opcode == FUSE_FORGET || r->h.opcode == FUSE_BATCH_FORGET ? FUSEREQ_SILENT
+                                                                          : -ENODEV;
+}
+
 size_t fusefs_serve(struct fusefs *f, const struct iovec *in, unsigned n_in,
                     const struct iovec *out, unsigned n_out)
 {
@@ -233,7 +240,7 @@ size_t fusefs_serve(struct fusefs *f, const struct iovec *in, unsigned n_in,
     f->arg[r.arg_len] = 0;
     r.out_room = room > HDR_OUT ? room - HDR_OUT : 0;
     r.node = fnode_get(&f->nodes, r.h.nodeid);
-    int res = fuseop_run(&r);
+    int res = f->root >= 0 ? fuseop_run(&r) : no_folder(&r);
     if (res == FUSEREQ_SILENT || room < HDR_OUT)
         return 0;
     if (res == 0 && r.reply_len > r.out_room)
@@ -296,7 +303,7 @@ int fusefs_new(const char *path, bool read_only, struct fusefs **ret, struct err
     f->chown = geteuid() == 0;
     for (unsigned i = 0; i < FUSEFS_HANDLES_MAX; i++)
         f->handle[i].fd = -1;
-    int r = open_folders(f, path, e);
+    int r = path ? open_folders(f, path, e) : 0;
     if (r < 0) {
         fusefs_free(f);
         return r;

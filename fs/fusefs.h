@@ -22,7 +22,8 @@ enum {
 
 struct fusefs;
 
-/* Errors: what open(2) says of `path`; -ENOMEM. */
+/* Errors: what open(2) says of `path`; -ENOMEM. `path` NULL: no folder yet; whoever mounts it is
+ * told ENODEV. */
 int fusefs_new(const char *path, bool read_only, struct fusefs **ret, struct err *e) MUST_CHECK;
 void fusefs_free(struct fusefs *f);  /* may be NULL */
 void fusefs_reset(struct fusefs *f); /* forget every node and handle */

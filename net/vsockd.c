@@ -1,6 +1,7 @@
 #include "net/vsockd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -382,4 +383,15 @@ int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct
                                 .close = host_close,
                                 .destroy = host_destroy};
     return 0;
+}
+
+int vsockd_adopt(const struct vsock_host *host, int fd, struct err *e)
+{
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+        int r = err_errno(e, -errno, "take a client");
+
+        (void)close(fd);
+        return r;
+    }
+    return sock_new(host->ctx, fd, S_LINE, EPOLLIN) ? 0 : err_set(e, -ENOMEM, "out of memory");
 }

@@ -23,5 +23,8 @@ enum {
  * removed by host->destroy. Errors: -ENAMETOOLONG, what socket(2), bind(2), listen(2) say; the
  * caller adds the path. */
 int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct err *e) MUST_CHECK;
+/* Take the connected socket `fd`, also on failure, as a client that was just accepted: it says
+ * "CONNECT <port>\n" like any other. -ENOMEM, or what fcntl(2) says. */
+int vsockd_adopt(const struct vsock_host *host, int fd, struct err *e) MUST_CHECK;
 
 #endif

@@ -229,10 +229,10 @@ static int add_rng(struct vm *vm, struct err *e)
 static int add_disk(struct vm *vm, const struct vm_disk *c, struct err *e)
 {
     struct block *b = NULL;
-    int r = raw_open(c->path, c->read_only, vm->loop, &b, e);
+    int r = c->path ? raw_open(c->path, c->read_only, vm->loop, &b, e) : empty_open(&b, e);
 
     if (r < 0)
-        return err_wrap(e, r, "disk '%s'", c->path);
+        return err_wrap(e, r, "disk '%s'", c->path ? c->path : "");
     struct blk *d = blk_new(b, c->serial, e);
     return d ? add_device(vm, &blk_ops, d, e) : -ENOMEM;
 }
@@ -256,7 +256,7 @@ static int add_share(struct vm *vm, const struct vm_share *c, struct err *e)
     int r = fusefs_new(c->path, c->read_only, &fs, e);
 
     if (r < 0)
-        return err_wrap(e, r, "share '%s'", c->path);
+        return err_wrap(e, r, "share '%s'", c->path ? c->path : c->tag);
     struct virtiofs *d = virtiofs_new(fs, c->tag, e);
     return d ? add_device(vm, &virtiofs_ops, d, e) : -EINVAL;
 }
@@ -266,6 +266,11 @@ static int add_vsock(struct vm *vm, const struct vm_conf *c, struct err *e)
     struct vsock_host host;
     int r = vsockd_new(c->vsock_path, vm->loop, &host, e);
 
+    if (r >= 0 && c->vsock_client > 0) {
+        r = vsockd_adopt(&host, c->vsock_client, e);
+        if (r < 0)
+            host.destroy(host.ctx);
+    }
     if (r < 0)
         return err_wrap(e, r, "vsock '%s'", c->vsock_path);
     struct vsock *d = vsock_new(c->vsock_cid, &host, e);

@@ -18,13 +18,14 @@ struct loop;
 enum { VM_DISKS_MAX = 8, VM_SHARES_MAX = 7, VM_RAM_MIN_MIB = 32, VM_CPUS_MAX = 32 };
 
 struct vm_disk {
-    const char *path;
+    const char
+        *path; /* NULL: an empty drive, which a machine loaded from this one may have filled */
     bool read_only;
     const char *serial; /* virtio-blk id, up to 20 bytes; may be NULL */
 };
 
 struct vm_share {           /* a folder of the host, by virtio-fs */
-    const char *path, *tag; /* tag: what the guest mounts, 1 to 36 bytes */
+    const char *path, *tag; /* path: NULL as of a disk; tag: what the guest mounts, 1 to 36 bytes */
     bool read_only;
 };
 
@@ -42,7 +43,10 @@ struct vm_conf { /* borrowed during vm_new() */
     unsigned n_disks;
     struct vm_share share[VM_SHARES_MAX];
     unsigned n_shares;
-    const char *vsock_path;      /* Unix socket of the host side; NULL = no vsock device */
+    const char *vsock_path; /* Unix socket of the host side; NULL = no vsock device */
+    /* A connected stream socket, taken as a client of vsock_path that was accepted. 0 = none. Taken
+     * by vm_new(), also on failure. */
+    int vsock_client;
     uint32_t vsock_cid;          /* >= 3 */
     bool console, rng;           /* virtio-console on the same stream as serial; virtio-rng */
     int console_in, console_out; /* descriptors (borrowed for the VM's life); -1 = none */

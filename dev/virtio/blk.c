@@ -373,7 +373,11 @@ static void blk_visit(void *dev, struct state_io *io)
     uint64_t size = d->disk->info.size;
 
     state_u64(io, 1, &size);
-    if (state_loading(io) && size != d->disk->info.size)
+    if (!state_loading(io) || size == d->disk->info.size)
+        return;
+    if (size == 0)
+        d->port->config_changed(d->port->ctx); /* somebody put a disk into the drive */
+    else
         state_fail(io, "the disk has %llu bytes, not the %llu it had",
                    (unsigned long long)d->disk->info.size, (unsigned long long)size);
 }

@@ -17,7 +17,10 @@ enum {
 
 struct blk; /* opaque */
 
-/* `disk` is owned from here on, also on failure. `serial` (may be NULL) is copied, at most
+/* A state saved with an empty drive (0 bytes, read-only) loads whatever read-only disk is in it
+ * now, and the driver is told of the new capacity.
+ *
+ * `disk` is owned from here on, also on failure. `serial` (may be NULL) is copied, at most
  * BLK_SERIAL_MAX bytes of it. The result goes to vmmio_new() or board_add_virtio() with blk_ops.
  * Errors: NULL with *e: -ENOMEM. */
 struct blk *blk_new(struct block *disk, const char *serial, struct err *e);

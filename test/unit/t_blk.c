@@ -454,6 +454,33 @@ static void state_moves_and_truncations_are_refused(void **state)
     teardown(&p);
 }
 
+static void a_disk_put_into_an_empty_drive_is_told(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w)), *x = calloc(1, sizeof(*x));
+    struct block *none = NULL;
+
+    assert_int_equal(empty_open(&none, NULL), 0);
+    drv_plug(&w->d, &blk_ops, blk_new(none, NULL, NULL));
+    w->disk.closed = true; /* never was */
+    drv_start(&w->d, F_FLUSH);
+    assert_int_equal(drv_reg(&w->d, 0x100), 0); /* capacity */
+    assert_int_equal(request(w, IN, 0, 512), IOERR);
+    assert_int_equal(request(w, OUT, 0, 512), IOERR);
+    assert_int_equal(request(w, FLUSH, 0, 0), OK);
+    drv_ack(&w->d);
+    uint32_t generation = drv_reg(&w->d, 0xfc);
+    plug(x, true);
+    drv_move(&w->d, &x->d);
+    assert_int_equal(drv_reg(&x->d, 0x60), 2); /* configuration changed */
+    assert_int_not_equal(drv_reg(&x->d, 0xfc), generation);
+    assert_int_equal(drv_reg(&x->d, 0x100), SECTORS);
+    assert_int_equal(request(x, IN, 4, 512), OK);
+    void *p = w;
+    teardown(&p);
+    p = x;
+    teardown(&p);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -475,6 +502,7 @@ int main(void)
         T(a_reset_finishes_what_is_in_flight),
         T(the_configuration_tells_the_disk),
         T(state_moves_and_truncations_are_refused),
+        cmocka_unit_test(a_disk_put_into_an_empty_drive_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

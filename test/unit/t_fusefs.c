@@ -196,6 +196,17 @@ static void a_session_is_agreed_on(void **state)
     assert_int_equal(ask(w, FUSE_INIT, 0, &in, 8, NULL, 0), -EINVAL);
 }
 
+static void without_a_folder_there_is_nothing_to_mount(void **state)
+{
+    struct world w = {0};
+    struct fuse_init_in in = {.major = 7, .minor = 36};
+
+    assert_int_equal(fusefs_new(NULL, false, &w.f, NULL), 0);
+    assert_int_equal(ask(&w, FUSE_INIT, 0, &in, sizeof(in), NULL, 0), -ENODEV);
+    assert_int_equal(named(&w, FUSE_LOOKUP, ROOT, "x"), -ENODEV);
+    fusefs_free(w.f);
+}
+
 static void files_are_made_written_and_read(void **state)
 {
     struct world *w = *state;
@@ -461,6 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_session_is_agreed_on),
+        cmocka_unit_test(without_a_folder_there_is_nothing_to_mount),
         T(files_are_made_written_and_read),
         T(a_file_nobody_may_write_is_written_by_its_maker),
         T(names_that_climb_are_no_names),

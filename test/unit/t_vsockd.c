@@ -113,6 +113,35 @@ static void a_client_connects_and_bytes_go_both_ways(void **state)
 }
 
 /* What follows the line belongs to the stream, also when it comes with it. */
+static void a_socket_taken_over_is_a_client_like_others(void **state)
+{
+    struct vsock_host host;
+    struct world w = {.dir = "/tmp/t_vsockd.XXXXXX"};
+    struct vg_hdr h;
+    char buf[VG_RX_LEN];
+    int pair[2];
+
+    assert_non_null(mkdtemp(w.dir));
+    snprintf(w.path, sizeof(w.path), "%s/v", w.dir);
+    w.l = loop_new(NULL, NULL);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    say(pair[0], "CONNECT 1024\nping"); /* before there is a machine */
+    assert_int_equal(vsockd_new(w.path, w.l, &host, NULL), 0);
+    assert_int_equal(vsockd_adopt(&host, pair[1], NULL), 0);
+    drv_plug(&w.v.d, &vsock_ops, vsock_new(VG_CID, &host, NULL));
+    vg_start(&w.v, true);
+    turn(&w);
+    assert_true(vg_recv(&w.v, &h, NULL));
+    assert_int_equal(h.op, REQUEST);
+    vg_send(&w.v, RESPONSE, h.src_port, 1024, NULL, 0);
+    turn(&w);
+    assert_int_equal(vg_expect(&w.v, RW, h.src_port, 1024, buf).len, 4);
+    assert_memory_equal(buf, "ping", 4);
+    close(pair[0]);
+    turn(&w);
+    teardown(&w);
+}
+
 static void bytes_right_behind_the_line_are_kept(void **state)
 {
     struct world w;
@@ -499,6 +528,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_connects_and_bytes_go_both_ways),
+        cmocka_unit_test(a_socket_taken_over_is_a_client_like_others),
         cmocka_unit_test(bytes_right_behind_the_line_are_kept),
         cmocka_unit_test(nonsense_is_hung_up_on),
         cmocka_unit_test(a_refused_client_is_closed_without_a_word),
