@@ -105,7 +105,6 @@ static bool special(const struct xinsn *x)
     case ZYDIS_MNEMONIC_VMASKMOVPD:
     case ZYDIS_MNEMONIC_VPMASKMOVD:
     case ZYDIS_MNEMONIC_VPMASKMOVQ:
-    case ZYDIS_MNEMONIC_CMPXCHG16B:
     case ZYDIS_MNEMONIC_ENTER:
         return true;
     default:
@@ -266,7 +265,7 @@ static enum way stack(const struct xinsn *x)
         return WAY_PUSH;
     if (x->z.mnemonic == ZYDIS_MNEMONIC_POP && gpr64_operand(o))
         return WAY_POP;
-    return x->z.mnemonic == ZYDIS_MNEMONIC_POPFQ ? WAY_INTERP_END : WAY_INTERP;
+    return WAY_INTERP;
 }
 
 /* A 32- or 64-bit division can be checked for #DE before it is made. */
@@ -285,11 +284,62 @@ static bool vec_usable(const struct xinsn *x, uint32_t mode)
     return !(mode & MODE_SSE_BAD);
 }
 
+/* The ways of xsys.c; ring 0 only, but for those that every ring may do. False: none of them. */
+static bool system_way(const struct xinsn *x, uint32_t mode, struct kind *k)
+{
+    bool ring0 = !(mode & MODE_CPL);
+
+    switch (x->z.mnemonic) {
+    case ZYDIS_MNEMONIC_PUSHFQ:
+        k->way = WAY_PUSHF;
+        return true;
+    case ZYDIS_MNEMONIC_POPFQ:
+        k->way = ring0 ? WAY_POPF : WAY_INTERP_END;
+        k->kills = k->writes = ring0 ? KF_ALL : 0;
+        k->reads = ring0 ? 0 : KF_ALL;
+        return true;
+    case ZYDIS_MNEMONIC_CLI:
+        k->way = ring0 ? WAY_CLI : WAY_INTERP_END;
+        k->reads = ring0 ? 0 : KF_ALL;
+        return true;
+    case ZYDIS_MNEMONIC_STI:
+        k->way = ring0 ? WAY_STI : WAY_INTERP_END;
+        return true;
+    case ZYDIS_MNEMONIC_CLD:
+        k->way = WAY_CLD;
+        k->reads = 0;
+        return true;
+    case ZYDIS_MNEMONIC_SWAPGS:
+        k->way = ring0 ? WAY_SWAPGS : WAY_INTERP_END;
+        k->reads = ring0 ? 0 : KF_ALL;
+        return true;
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+    case ZYDIS_MNEMONIC_RDMSR:
+    case ZYDIS_MNEMONIC_CPUID:
+        k->way = WAY_INTERP; /* nothing that a block's key or its mapping depends on */
+        return true;
+    case ZYDIS_MNEMONIC_MOV:
+        if (x->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER || x->z.operand_width < 32 ||
+            x->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+            ZydisRegisterGetClass(x->op[1].reg.value) != ZYDIS_REGCLASS_SEGMENT ||
+            ZydisRegisterGetClass(x->op[0].reg.value) == ZYDIS_REGCLASS_SEGMENT)
+            return false;
+        k->way = WAY_FROM_SEG;
+        k->reads = 0;
+        return true;
+    default:
+        return false;
+    }
+}
+
 void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mode, struct kind *k)
 {
     bool vec_set = false;
 
     *k = (struct kind){.way = WAY_INTERP, .mem = -1, .reads = KF_ALL};
+    if (system_way(x, mode, k))
+        return;
     switch (x->z.meta.category) {
     case ZYDIS_CATEGORY_CALL:
     case ZYDIS_CATEGORY_RET:
@@ -349,11 +399,7 @@ void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mod
             k->reads = 0;
             flags(x, k);
             return;
-        case ZYDIS_MNEMONIC_CLD:
-        case ZYDIS_MNEMONIC_STD:
-            return;
-        default:
-            k->way = WAY_INTERP_END; /* STI, CLI: the window for interrupts */
+        default: /* STD */
             return;
         }
     }
@@ -378,8 +424,13 @@ void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mod
     /* BT and its kin with a register offset reach beyond their operand. */
     if (x->z.meta.category == ZYDIS_CATEGORY_BITBYTE && t.mem >= 0 &&
         x->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER && x->z.mnemonic != ZYDIS_MNEMONIC_BSF &&
-        x->z.mnemonic != ZYDIS_MNEMONIC_BSR)
+        x->z.mnemonic != ZYDIS_MNEMONIC_BSR) {
+        if (x->z.operand_width >= 32) {
+            t.way = WAY_BITMEM;
+            *k = t;
+        }
         return;
+    }
     t.way = t.mem >= 0 ? WAY_MEM : WAY_REGS;
     *k = t;
 }

@@ -22,6 +22,14 @@ enum way {
     WAY_JMP_IND,
     WAY_JCC,
     WAY_NOP,
+    WAY_PUSHF, /* xsys.c, this and those that follow */
+    WAY_POPF,
+    WAY_CLI,
+    WAY_STI,
+    WAY_CLD,
+    WAY_SWAPGS,
+    WAY_FROM_SEG, /* MOV register, segment register */
+    WAY_BITMEM,   /* BT and its kin, memory and a register's offset */
 };
 
 struct kind {

@@ -203,6 +203,27 @@ static inline void emit_cmp_gs(struct emit *e, uint32_t disp, uint8_t imm)
     emit_1(e, imm);
 }
 
+/* op dword gs:[disp32], imm32; ext as emit_alu_imm() */
+static inline void emit_gs_imm(struct emit *e, unsigned ext, uint32_t disp, uint32_t imm)
+{
+    emit_1(e, 0x65);
+    emit_1(e, 0x81);
+    emit_1(e, (uint8_t)(0x04 | ext << 3));
+    emit_1(e, 0x25);
+    emit_4(e, disp);
+    emit_4(e, imm);
+}
+
+/* cmp byte gs:[disp32], 0 */
+static inline void emit_cmp8_gs(struct emit *e, uint32_t disp)
+{
+    static const uint8_t op[] = {0x65, 0x80, 0x3c, 0x25};
+
+    emit_bytes(e, op, sizeof(op));
+    emit_4(e, disp);
+    emit_1(e, 0);
+}
+
 /* No-ops up to a multiple of `n` (at most 8), as one instruction. */
 static inline void emit_align(struct emit *e, unsigned n)
 {

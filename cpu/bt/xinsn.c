@@ -55,12 +55,12 @@ void xinsn_want_memory(struct xlat *x)
 
 /* --- registers ------------------------------------------------------------- */
 
-static bool in_memory(unsigned g)
+bool xinsn_in_memory(unsigned g)
 {
     return g >= R9 && g <= R11;
 }
 
-static unsigned host_reg(unsigned g)
+unsigned xinsn_host_reg(unsigned g)
 {
     return g == RSP ? HOST_GUEST_RSP : g;
 }
@@ -68,10 +68,10 @@ static unsigned host_reg(unsigned g)
 /* Guest register g into host register h (which is h itself when it lives in one). */
 void xinsn_load_guest(struct emit *e, unsigned h, unsigned g)
 {
-    if (in_memory(g))
+    if (xinsn_in_memory(g))
         emit_load_gs(e, h, GPR(g));
     else
-        emit_mov_rr(e, h, host_reg(g));
+        emit_mov_rr(e, h, xinsn_host_reg(g));
 }
 
 /* Which guest registers living in memory an instruction names outside of its memory operand. */
@@ -86,7 +86,7 @@ static unsigned memory_regs(const struct xinsn *i, uint8_t out[4], bool written[
         if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
             continue;
         int g = rewrite_gpr(o->reg.value, &high);
-        if (g < 0 || high || !in_memory((unsigned)g))
+        if (g < 0 || high || !xinsn_in_memory((unsigned)g))
             continue;
         unsigned at = 0;
         while (at < n && out[at] != g)
@@ -127,15 +127,15 @@ bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o)
     } else {
         if (o->mem.base != ZYDIS_REGISTER_NONE && !no_base) {
             base = (unsigned)rewrite_gpr(o->mem.base, &high);
-            if (in_memory(base))
+            if (xinsn_in_memory(base))
                 xinsn_load_guest(e, T0, base);
-            base = in_memory(base) ? T0 : host_reg(base);
+            base = xinsn_in_memory(base) ? T0 : xinsn_host_reg(base);
         }
         if (o->mem.index != ZYDIS_REGISTER_NONE) {
             index = (unsigned)rewrite_gpr(o->mem.index, &high);
-            if (in_memory(index))
+            if (xinsn_in_memory(index))
                 xinsn_load_guest(e, T1, index);
-            index = in_memory(index) ? T1 : host_reg(index);
+            index = xinsn_in_memory(index) ? T1 : xinsn_host_reg(index);
         }
         if (base == 0xff && index == 0xff)
             emit_mov_imm64(e, T0, w ? (uint64_t)disp : (uint32_t)disp);
@@ -178,14 +178,14 @@ void xinsn_interp(struct xlat *x, unsigned i)
     x->st = ST_BOTH;
 }
 
-static void after_insn(struct xlat *x, unsigned i)
+void xinsn_after(struct xlat *x, unsigned i)
 {
     if (x->kind[i].writes)
         x->st = ST_EFLAGS;
 }
 
 /* Flags as instruction i must find them, after whatever clobbers. */
-static void prepare_flags(struct xlat *x, unsigned i)
+void xinsn_prepare_flags(struct xlat *x, unsigned i)
 {
     const struct kind *k = &x->kind[i];
     uint8_t kept = x->live_in[i + 1] & (uint8_t)~k->kills;
@@ -209,7 +209,7 @@ static bool copy(struct xlat *x, unsigned i)
     struct emit *e = x->e;
 
     for (unsigned g = 0; g < 16; g++)
-        m.to[g] = (uint8_t)host_reg(g);
+        m.to[g] = (uint8_t)xinsn_host_reg(g);
     for (unsigned k = 0; k < n; k++) {
         m.to[regs[k]] = temps[k];
         xinsn_load_guest(e, temps[k], regs[k]);
@@ -236,7 +236,7 @@ static bool copyable(const struct xlat *x, unsigned i)
     if (n > (x->kind[i].mem >= 0 ? 1u : 2u))
         return false;
     for (unsigned g = 0; g < 16; g++)
-        m.to[g] = (uint8_t)(in_memory(g) ? T1 : host_reg(g));
+        m.to[g] = (uint8_t)(xinsn_in_memory(g) ? T1 : xinsn_host_reg(g));
     return rewrite(&trial, &x->in[i], &m);
 }
 
@@ -252,9 +252,9 @@ static void do_mem(struct xlat *x, unsigned i)
     }
     xinsn_before_clobber(x, k->reads | (x->live_in[i + 1] & (uint8_t)~k->kills));
     struct lookup *l = xinsn_look_up(x, i, k->mem_write, k->mem_bytes, k->align);
-    prepare_flags(x, i);
+    xinsn_prepare_flags(x, i);
     copy(x, i);
-    after_insn(x, i);
+    xinsn_after(x, i);
     l->after = emit_here(x->e);
 }
 
@@ -264,9 +264,9 @@ static void do_regs(struct xlat *x, unsigned i)
         xinsn_interp(x, i);
         return;
     }
-    prepare_flags(x, i);
+    xinsn_prepare_flags(x, i);
     copy(x, i);
-    after_insn(x, i);
+    xinsn_after(x, i);
 }
 
 static void do_lea(struct xlat *x, unsigned i)
@@ -285,10 +285,10 @@ static void do_lea(struct xlat *x, unsigned i)
     }
     if (in->z.operand_width == 32)
         emit_mov32_rr(x->e, T0, T0);
-    if (in_memory(g))
+    if (xinsn_in_memory(g))
         emit_store_gs(x->e, T0, GPR(g));
     else
-        emit_mov_rr(x->e, host_reg(g), T0);
+        emit_mov_rr(x->e, xinsn_host_reg(g), T0);
 }
 
 void xinsn_rsp_add(struct xlat *x, int32_t n)
@@ -332,9 +332,9 @@ static void do_push(struct xlat *x, unsigned i)
         bool high;
         unsigned g = (unsigned)rewrite_gpr(o->reg.value, &high);
 
-        if (in_memory(g))
+        if (xinsn_in_memory(g))
             xinsn_load_guest(x->e, T1, g);
-        xinsn_store_t0(x->e, in_memory(g) ? T1 : host_reg(g));
+        xinsn_store_t0(x->e, xinsn_in_memory(g) ? T1 : xinsn_host_reg(g));
     }
     xinsn_rsp_add(x, -8);
     l->after = emit_here(x->e);
@@ -349,11 +349,11 @@ static void do_pop(struct xlat *x, unsigned i)
     xinsn_before_clobber(x, x->live_in[i + 1]);
     struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
     xinsn_rsp_add(x, 8);
-    if (in_memory(g)) {
+    if (xinsn_in_memory(g)) {
         xinsn_load_t0(x->e, T1);
         emit_store_gs(x->e, T1, GPR(g));
     } else {
-        xinsn_load_t0(x->e, host_reg(g));
+        xinsn_load_t0(x->e, xinsn_host_reg(g));
     }
     l->after = emit_here(x->e);
 }
@@ -366,6 +366,15 @@ static void do_leave(struct xlat *x, unsigned i)
     emit_lea(x->e, true, HOST_GUEST_RSP, H_BP, 0xff, 1, 8);
     xinsn_load_t0(x->e, H_BP);
     l->after = emit_here(x->e);
+}
+
+struct slow *xinsn_slow(struct xlat *x, unsigned i)
+{
+    struct slow *s = &x->slow[x->n_slow++];
+
+    s->n = 0;
+    s->site = x->off[i];
+    return s;
 }
 
 /* DIV and IDIV after a check that no #DE can come; what the check does not pass is interpreted, and
@@ -395,14 +404,13 @@ static void do_div(struct xlat *x, unsigned i)
     } else {
         unsigned g = (unsigned)rewrite_gpr(in->op[0].reg.value, &high);
 
-        if (in_memory(g))
+        if (xinsn_in_memory(g))
             xinsn_load_guest(e, T1, g);
         else
-            d = host_reg(g);
+            d = xinsn_host_reg(g);
         xinsn_before_clobber(x, 0);
     }
-    unsigned c = x->n_div++;
-    x->div[c].n = 0;
+    struct slow *s = xinsn_slow(x, i);
     if (is_signed) {
         emit_rr(e, w, 0x8b, T0, H_AX); /* mov T0, rax; sar T0, 63; cmp T0, rdx */
         emit_rex(e, w, 0, 0, T0);
@@ -410,22 +418,21 @@ static void do_div(struct xlat *x, unsigned i)
         emit_1(e, (uint8_t)(0xf8 | (T0 & 7)));
         emit_1(e, w ? 63 : 31);
         emit_rr(e, w, 0x3b, T0, H_DX);
-        x->div[c].from[x->div[c].n++] = emit_jcc_fwd(e, CC_NE);
+        xinsn_slow_if(x, s, CC_NE);
         emit_lea(e, w, T0, d, 0xff, 1, 1);
         emit_alu_imm(e, w, 7, T0, 1);
-        x->div[c].from[x->div[c].n++] = emit_jcc_fwd(e, CC_BE);
+        xinsn_slow_if(x, s, CC_BE);
     } else {
         emit_rr(e, w, 0x3b, H_DX, d);
-        x->div[c].from[x->div[c].n++] = emit_jcc_fwd(e, CC_AE);
+        xinsn_slow_if(x, s, CC_AE);
     }
     emit_rex(e, w, 0, 0, d);
     emit_1(e, 0xf7);
     emit_1(e, (uint8_t)(0xc0 | ext << 3 | (d & 7)));
     x->st = ST_EFLAGS;
-    x->div[c].site = x->off[i];
-    x->div[c].after = emit_here(e);
+    s->after = emit_here(e);
     if (l)
-        l->after = emit_here(e);
+        l->after = s->after;
 }
 
 void xinsn_emit(struct xlat *x, unsigned i)
@@ -453,6 +460,16 @@ void xinsn_emit(struct xlat *x, unsigned i)
         do_div(x, i);
         break;
     case WAY_NOP:
+        break;
+    case WAY_PUSHF:
+    case WAY_POPF:
+    case WAY_CLI:
+    case WAY_STI:
+    case WAY_CLD:
+    case WAY_SWAPGS:
+    case WAY_FROM_SEG:
+    case WAY_BITMEM:
+        xsys_emit(x, i);
         break;
     case WAY_INTERP:
     case WAY_INTERP_END:

@@ -188,11 +188,11 @@ static void epilogue(struct xlat *x)
 
     for (unsigned i = 0; i < x->n_cold; i++)
         btmem_cold(e, x->b, x->vec, &x->cold[i]);
-    for (unsigned i = 0; i < x->n_div; i++) {
-        for (unsigned k = 0; k < x->div[i].n; k++)
-            emit_patch(e, x->div[i].from[k]);
-        xinsn_call_interp(x, x->div[i].site);
-        emit_jmp(e, x->div[i].after);
+    for (unsigned i = 0; i < x->n_slow; i++) {
+        for (unsigned k = 0; k < x->slow[i].n; k++)
+            emit_patch(e, x->slow[i].from[k]);
+        xinsn_call_interp(x, x->slow[i].site);
+        emit_jmp(e, x->slow[i].after);
     }
     /* Dead: leave before the first instruction. */
     x->k->cold_exit = emit_here(e);
@@ -217,7 +217,7 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     x->e = &b->code.e;
     x->b = b;
     x->k = k;
-    x->n_cold = x->n_div = 0;
+    x->n_cold = x->n_slow = 0;
     x->poll[0] = x->poll[1] = NULL;
     x->set = (m & MODE_CPL) == MODE_CPL ? TLB_USER : m & MODE_SMAP ? TLB_KERNEL_SMAP : TLB_KERNEL;
     x->vec = false;

@@ -8,7 +8,15 @@
 
 /* Where the guest's flags are. */
 enum st { ST_EFLAGS, ST_MEMORY, ST_BOTH, ST_DEAD };
-enum { COLD_MAX = 2 * BLOCK_INSNS_MAX + 8, DIV_COLD_MAX = BLOCK_INSNS_MAX };
+enum { COLD_MAX = 2 * BLOCK_INSNS_MAX + 8 };
+
+/* Cases of an instruction that are left to the interpreter: the branches that lead there. */
+struct slow {
+    uint8_t *from[4];
+    unsigned n;
+    uint32_t site;
+    const uint8_t *after;
+};
 
 struct xlat {
     ZydisDecoder decoder;
@@ -24,13 +32,8 @@ struct xlat {
     unsigned n;
     struct lookup cold[COLD_MAX]; /* whose cold parts are still to be emitted */
     unsigned n_cold;
-    struct {
-        uint8_t *from[3];
-        unsigned n;
-        uint32_t site;
-        const uint8_t *after;
-    } div[DIV_COLD_MAX];
-    unsigned n_div;
+    struct slow slow[BLOCK_INSNS_MAX];
+    unsigned n_slow;
     uint8_t *poll[BLOCK_LINKS]; /* branch of the poll before link n, NULL = none */
     enum st st;
     bool vec;     /* the block uses vector registers */
@@ -64,7 +67,22 @@ void xinsn_store_t0(struct emit *e, unsigned reg);     /* mov [T0], reg */
 void xinsn_load_t0(struct emit *e, unsigned reg);      /* mov reg, [T0] */
 void xinsn_interp(struct xlat *x, unsigned i);         /* call out to the interpreter */
 void xinsn_call_interp(struct xlat *x, uint32_t site); /* the call alone; flags in memory */
+/* Cases for the interpreter: xinsn_slow(), then slow_if() wherever one is found, and `after` behind
+ * the instruction. Flags, if live, are in memory there; RSP and memory are as before it. */
+struct slow *xinsn_slow(struct xlat *x, unsigned i);
+static inline void xinsn_slow_if(struct xlat *x, struct slow *s, enum cc cc)
+{
+    s->from[s->n++] = emit_jcc_fwd(x->e, cc);
+}
+/* Put flags in memory back into EFLAGS if instruction i wants some from before. */
+void xinsn_prepare_flags(struct xlat *x, unsigned i);
+void xinsn_after(struct xlat *x, unsigned i); /* it left its flags in EFLAGS */
+unsigned xinsn_host_reg(unsigned g);          /* of a guest register that has one */
+bool xinsn_in_memory(unsigned g);
 void xinsn_emit(struct xlat *x, unsigned i);
+
+/* --- xsys.c */
+void xsys_emit(struct xlat *x, unsigned i);
 
 /* --- xflow.c */
 bool xflow_ends(enum way w); /* the instruction ends its block */
