@@ -1,6 +1,7 @@
 #include "vm/devices.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,13 +227,31 @@ static int add_rng(struct vm *vm, struct err *e)
     return r ? add_device(vm, &rng_ops, r, e) : -ENOMEM;
 }
 
-static int add_disk(struct vm *vm, const struct vm_disk *c, struct err *e)
+/* O_NONBLOCK: a FIFO must not hold us before it is refused. */
+static int open_disk(const struct vm_disk *c)
+{
+    if (c->opened)
+        return fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
+    return open(c->path, (c->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+}
+
+static int add_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct err *e)
 {
     struct block *b = NULL;
-    int r = c->path ? raw_open(c->path, c->read_only, vm->loop, &b, e) : empty_open(&b, e);
+    int fd = c->path ? open_disk(c) : -1;
+    int r;
 
+    if (c->path && fd < 0)
+        return err_errno(e, -errno, "disk '%s': open", c->path);
+    if (c->path) {
+        vm->disk_fd[n] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        r = raw_open_fd(fd, c->read_only, vm->loop, &b, e);
+    } else {
+        r = empty_open(&b, e);
+    }
     if (r < 0)
         return err_wrap(e, r, "disk '%s'", c->path ? c->path : "");
+    vm->shape.disk[n].size = b->info.size;
     struct blk *d = blk_new(b, c->serial, e);
     return d ? add_device(vm, &blk_ops, d, e) : -ENOMEM;
 }
@@ -285,7 +304,7 @@ int devices_add(struct vm *vm, const struct vm_conf *c, struct err *e)
     vm->dev.console_in = c->console_in;
     vm->dev.console_out = c->console_out;
     for (unsigned i = 0; r >= 0 && i < c->n_disks; i++)
-        r = add_disk(vm, &c->disk[i], e);
+        r = add_disk(vm, &c->disk[i], i, e);
     for (unsigned i = 0; r >= 0 && i < c->n_shares; i++)
         r = add_share(vm, &c->share[i], e);
     if (r >= 0 && c->rng)

@@ -356,20 +356,49 @@ static int make_board(struct vm *vm, struct err *e)
     return board_new(&bc, &vm->board, e);
 }
 
+/* RAM and CPU model: new ones, or those of a machine that ran before. */
+static int make_base(struct vm *vm, const struct vm_conf *c, struct mem *mem,
+                     const struct shape *like, struct err *e)
+{
+    int r = like ? shape_copy(&vm->shape, like, e) : shape_init(&vm->shape, c, e);
+
+    vm->mem = mem;
+    if (r == 0 && !mem) {
+        vm->mem = mem_new(c->ram_bytes, e);
+        r = vm->mem ? 0 : -ENOMEM;
+    }
+    if (r == 0)
+        r = cpu_model_init(&vm->model, c->cpus, vm->clock.tsc_khz, e);
+    if (r == 0 && like)
+        r = cpu_model_restrict(&vm->model, &like->features, e);
+    if (r < 0)
+        return r;
+    cpu_model_features(&vm->model, &vm->shape.features);
+    vm->shape.tsc_khz = vm->clock.tsc_khz;
+    vm->shape.vsock_cid = c->vsock_cid;
+    vm->loop = loop_new(&vm->lock, e);
+    return vm->loop ? 0 : -ENOMEM;
+}
+
 int vm_new(const struct vm_conf *c, struct vm **ret, struct err *e)
+{
+    return vm_build(c, NULL, NULL, ret, e);
+}
+
+int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like, struct vm **ret,
+             struct err *e)
 {
     const struct cpu_engine *eng = NULL;
     struct vcpu *v[VM_CPUS_MAX] = {NULL};
     int r = check_conf(c, e);
 
-    if (r < 0)
-        return r;
-    r = cpu_engine_pick(c->engine ? c->engine : "auto", &eng, e);
-    if (r < 0)
-        return r;
-    struct vm *vm = calloc(1, sizeof(*vm));
-    if (!vm)
-        return err_set(e, -ENOMEM, "out of memory");
+    if (r == 0)
+        r = cpu_engine_pick(c->engine ? c->engine : "auto", &eng, e);
+    struct vm *vm = r < 0 ? NULL : calloc(1, sizeof(*vm));
+    if (!vm) {
+        mem_free(mem);
+        return r < 0 ? r : err_set(e, -ENOMEM, "out of memory");
+    }
     vm->engine = eng;
     vm->n_cpus = c->cpus;
     vm->code_cache_bytes = c->code_cache_bytes;
@@ -380,19 +409,17 @@ int vm_new(const struct vm_conf *c, struct vm **ret, struct err *e)
     pthread_mutex_init(&vm->ctl, NULL);
     pthread_cond_init(&vm->ctl_cond, NULL);
     timerq_init(&vm->timers, timers_sooner, vm);
-    clock_init(&vm->clock, clock_host(), 0);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        vm->disk_fd[i] = -1;
+    clock_init(&vm->clock, clock_host(), like ? like->tsc_khz : 0);
     vm->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (vm->end_fd < 0) {
         r = err_errno(e, -errno, "make an event descriptor");
+        mem_free(mem);
         vm_free(vm);
         return r;
     }
-    vm->mem = mem_new(c->ram_bytes, e);
-    vm->loop = vm->mem ? loop_new(&vm->lock, e) : NULL;
-    if (!vm->loop)
-        r = e && e->code ? e->code : -ENOMEM;
-    if (r >= 0)
-        r = cpu_model_init(&vm->model, c->cpus, vm->clock.tsc_khz, e);
+    r = make_base(vm, c, mem, like, e);
     if (r >= 0)
         r = vm_make_cpus(vm, eng, &vm->cpus, v, e);
     for (unsigned i = 0; r >= 0 && i < vm->n_cpus; i++)
@@ -468,6 +495,10 @@ void vm_free(struct vm *vm)
     loop_free(vm->loop);
     timerq_done(&vm->timers);
     mem_free(vm->mem);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        cleanup_fd(&vm->disk_fd[i]);
+    shape_done(&vm->shape);
+    free(vm->track.more);
     if (vm->end_fd >= 0)
         close(vm->end_fd);
     pthread_mutex_destroy(&vm->lock);

@@ -22,6 +22,8 @@ struct vm_disk {
         *path; /* NULL: an empty drive, which a machine loaded from this one may have filled */
     bool read_only;
     const char *serial; /* virtio-blk id, up to 20 bytes; may be NULL */
+    bool opened;        /* use descriptor `fd` (borrowed) instead of opening the path */
+    int fd;
 };
 
 struct vm_share {           /* a folder of the host, by virtio-fs */

@@ -11,6 +11,8 @@
 #include "machine/board.h"
 #include "os/loop.h"
 #include "vm/devices.h"
+#include "vm/shape.h"
+#include "vm/snapshot.h"
 #include "vm/vm.h"
 
 struct vm_cpu {
@@ -18,6 +20,18 @@ struct vm_cpu {
     struct vcpu *v; /* owned */
     pthread_t thread;
     bool started;
+};
+
+/* Since which snapshot it is known what the machine has written: what a diff is made of. */
+struct track {
+    enum {
+        TRACK_NONE,
+        TRACK_PRIVATE, /* since it was grown from that snapshot: pages that are this process's own
+                        */
+        TRACK_LOG,     /* mem's dirty log, and `more` */
+    } how;
+    char id[SNAP_ID_LEN + 1];
+    uint64_t *more; /* owned, may be NULL: pages fetched from the log for a snapshot that failed */
 };
 
 struct vm {
@@ -34,6 +48,9 @@ struct vm {
     struct board *board;
     struct loop *loop;
     struct devices dev;
+    struct shape shape;
+    int disk_fd[VM_DISKS_MAX]; /* owned; what a snapshot copies disks from */
+    struct track track;
     bool extint; /* level of the 8259's output, for a new engine */
 
     pthread_mutex_t lock;
@@ -53,6 +70,10 @@ struct vm {
     struct err end_err; /* under lock */
 };
 
+/* vm_new(); of a machine that ran before with RAM `mem` (taken, also on failure) and the shape
+ * `like`, which gives the CPU model. Both may be NULL. */
+int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like, struct vm **ret,
+             struct err *e) MUST_CHECK;
 /* vm/load.c: read kernel and initrd, enter them on the boot CPU. */
 int vm_boot(struct vm *vm, const struct vm_conf *c, struct err *e) MUST_CHECK;
 /* An engine's half of the machine: VM and vCPUs. On failure nothing is left. */
