@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "os/fds.h"
 
 enum { COUNTERS_MS = 5000 };
 
@@ -60,30 +60,6 @@ static void *log_main(void *arg)
             (void)!write(out, buf, (size_t)n);
     }
     return NULL;
-}
-
-static int compare(const void *a, const void *b)
-{
-    int x = *(const int *)a, y = *(const int *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Whatever the caller had open stays with it; a pipe that somebody waits on must not hang on this
- * process. */
-static void close_but(int *keep, unsigned n)
-{
-    unsigned from = 3;
-
-    qsort(keep, n, sizeof(*keep), compare);
-    for (unsigned i = 0; i < n; i++) {
-        if (keep[i] < 3)
-            continue;
-        if ((unsigned)keep[i] > from)
-            (void)syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
-        from = (unsigned)keep[i] + 1;
-    }
-    (void)syscall(SYS_close_range, from, ~0U, 0);
 }
 
 static void detach(void)
@@ -147,7 +123,9 @@ static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *
     int keep[] = {report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd};
 
     detach();
-    close_but(keep, ARRAY_LEN(keep));
+    /* Whatever the caller had open stays with it; a pipe that somebody waits on must not hang on
+     * this process. */
+    fds_close_but(keep, ARRAY_LEN(keep));
     if (run_machine(&c, &l, t, &vm, &rep.err) == 0) {
         struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN},
                              {.fd = alive_fd, .events = POLLIN}};

@@ -181,9 +181,17 @@ void mem_dirty_stop(struct mem *m)
 
 uint64_t mem_dirty_fetch(struct mem *m, uint64_t *bitmap)
 {
-    uint64_t n = 0;
+    uint64_t n = 0, eight;
 
     for (uint64_t p = 0; m->dirty && p < mem_pages(m); p++) {
+        /* Eight clean pages at a look: most are. */
+        if (p % 8 == 0 && p + 8 <= mem_pages(m)) {
+            memcpy(&eight, (const void *)&m->dirty[p], sizeof(eight));
+            if (!eight) {
+                p += 7;
+                continue;
+            }
+        }
         if (atomic_exchange_explicit(&m->dirty[p], 0, memory_order_acq_rel)) {
             bitmap[p / 64] |= 1ull << (p % 64);
             n++;

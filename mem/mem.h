@@ -93,6 +93,11 @@ void mem_wrote(struct mem *m, gpa_t gpa, size_t len);
  * during the call), or over nothing (zeroes) where fd is -1. Before anything runs. Which pages of
  * the file hold data is told by mem_filed(). Errors: -EINVAL, what mmap(2) says. */
 int mem_map_file(struct mem *m, int fd, uint64_t off, uint64_t len, struct err *e) MUST_CHECK;
+/* Page `page` in this process. */
+static inline uint8_t *mem_page_at(const struct mem *m, uint64_t page)
+{
+    return m->hva + (page << MEM_PAGE_SHIFT);
+}
 /* The pages of [off, off+len) have a first content other than zeroes (yes), or not. */
 void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes);
 /* Set the bits (one a page) of pages that may differ from zeroes: touched here, or in a file. Cost

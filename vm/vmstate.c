@@ -146,6 +146,8 @@ static void visit(struct vm *vm, struct state_io *io, struct err *e, int *failed
         state_begin(io, 5, "cpu");
         cpu_state_visit(s, io);
         state_end(io);
+        if (state_loading(io) && (s->xcr0 & XCR0_AVX) && !vm->model.avx)
+            state_fail(io, "CPU %u uses AVX, which this machine does not offer", i);
         if (state_loading(io))
             *failed = vm->engine->set(vm->cpu[i].v, s, e);
     }

@@ -1,0 +1,323 @@
+#include "vm/seed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "vm/snapdisk.h"
+#include "vm/snapmem.h"
+#include "vm/snapopen.h"
+#include "vm/vm_private.h"
+
+struct seed {
+    struct mem *mem; /* owned, as all; NULL once a machine has it */
+    struct shape shape;
+    uint8_t *machine;
+    size_t machine_len;
+    char *note;
+    int disk_fd[VM_DISKS_MAX]; /* content of the writable disks, not to be written */
+    struct track track;
+};
+
+static struct seed *seed_new(struct err *e)
+{
+    struct seed *s = calloc(1, sizeof(*s));
+
+    if (!s) {
+        err_set(e, -ENOMEM, "out of memory");
+        return NULL;
+    }
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        s->disk_fd[i] = -1;
+    return s;
+}
+
+void seed_free(struct seed *s)
+{
+    if (!s)
+        return;
+    mem_free(s->mem);
+    shape_done(&s->shape);
+    free(s->machine);
+    free(s->note);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        cleanup_fd(&s->disk_fd[i]);
+    free(s->track.more);
+    free(s);
+}
+
+const struct shape *seed_shape(const struct seed *s)
+{
+    return &s->shape;
+}
+
+const char *seed_note(const struct seed *s)
+{
+    return s->note;
+}
+
+/* --- from a snapshot ---------------------------------------------------------- */
+
+/* Before anything is mapped: can this host go on with that machine? */
+static int check_host(const struct shape *s, struct err *e)
+{
+    struct cpu_model m;
+    int r = cpu_model_init(&m, s->cpus, s->tsc_khz, e);
+
+    return r < 0 ? r : cpu_model_restrict(&m, &s->features, e);
+}
+
+/* Oldest first, each over what the ones before it have. */
+static int map_chain(struct seed *s, struct snapshot *chain[], int n, struct err *e)
+{
+    int r = 0;
+
+    s->mem = mem_new(chain[0]->f.shape.ram_bytes, e);
+    if (!s->mem)
+        return -ENOMEM;
+    for (int i = n - 1; r == 0 && i >= 0; i--) {
+        CLEANUP(fd) int fd = snapshot_memory(chain[i], e);
+
+        r = fd < 0 ? fd : snapmem_load(s->mem, &chain[i]->f, fd, e);
+        if (r < 0)
+            err_wrap(e, r, "snapshot '%s'", chain[i]->path);
+    }
+    return r;
+}
+
+/* What the newest snapshot of the chain has besides memory moves into the seed. */
+static int take_top(struct seed *s, struct snapshot *top, struct err *e)
+{
+    struct snapfile *f = &top->f;
+
+    for (unsigned i = 0; i < f->shape.n_disks; i++) {
+        if (f->shape.disk[i].read_only)
+            continue;
+        s->disk_fd[i] = snapshot_disk(top, i, e);
+        if (s->disk_fd[i] < 0)
+            return s->disk_fd[i];
+    }
+    s->shape = f->shape;
+    f->shape = (struct shape){0};
+    s->machine = take_ptr(&f->machine);
+    s->machine_len = f->machine_len;
+    s->note = take_ptr(&f->note);
+    s->track.how = TRACK_PRIVATE;
+    strcpy(s->track.id, f->id);
+    return 0;
+}
+
+/* Where a disk's copy is best made: beside the snapshot's. */
+static int place_disks(struct seed *s, const char *dir, struct err *e)
+{
+    for (unsigned i = 0; i < s->shape.n_disks; i++) {
+        struct shape_disk *d = &s->shape.disk[i];
+
+        if (d->read_only)
+            continue;
+        char *path = NULL;
+        if (asprintf(&path, "%s/disk%u", dir, i) < 0)
+            return err_set(e, -ENOMEM, "out of memory");
+        free(d->path);
+        d->path = path;
+    }
+    return 0;
+}
+
+int seed_open(const char *dir, struct seed **ret, struct err *e)
+{
+    struct snapshot *chain[SNAP_CHAIN_MAX];
+    int n = snapshot_chain(dir, chain, e);
+
+    if (n < 0)
+        return n;
+    struct seed *s = seed_new(e);
+    int r = s ? check_host(&chain[0]->f.shape, e) : -ENOMEM;
+    if (r < 0)
+        err_wrap(e, r, "snapshot '%s'", dir);
+    if (r == 0)
+        r = map_chain(s, chain, n, e);
+    if (r == 0)
+        r = take_top(s, chain[0], e);
+    if (r == 0)
+        r = place_disks(s, chain[0]->path, e);
+    snapshot_close_chain(chain, n);
+    if (r < 0) {
+        seed_free(s);
+        return r;
+    }
+    *ret = s;
+    return 0;
+}
+
+/* --- from a running machine ------------------------------------------------- */
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* All but the memory, of a machine that stands still. */
+static int take_machine(struct seed *s, struct vm *vm, struct err *e)
+{
+    int r = shape_copy(&s->shape, &vm->shape, e);
+
+    if (r == 0)
+        r = vm_save(vm, &s->machine, &s->machine_len, e);
+    for (unsigned i = 0; r == 0 && i < s->shape.n_disks; i++) {
+        const struct shape_disk *d = &s->shape.disk[i];
+
+        if (d->read_only)
+            continue;
+        s->disk_fd[i] = snapdisk_clone(vm->disk_fd[i], d->size, d->path, e);
+        r = s->disk_fd[i] < 0 ? s->disk_fd[i] : 0;
+        if (r < 0)
+            err_wrap(e, r, "disk '%s'", d->path);
+    }
+    /* A log of the parent's is not the child's; pages it owns alone are. */
+    if (vm->track.how == TRACK_PRIVATE) {
+        s->track.how = TRACK_PRIVATE;
+        strcpy(s->track.id, vm->track.id);
+    }
+    return r;
+}
+
+pid_t seed_fork(struct vm *vm, struct seed **ret, uint64_t *pause_ns, struct err *e)
+{
+    struct seed *s = vm_wait(vm, 0, NULL, NULL) == VM_RUNNING ? seed_new(e) : NULL;
+    uint64_t began = now_ns();
+    bool was_paused = vm->paused;
+    pid_t pid = -1;
+
+    if (!s)
+        return err_set(e, -ESRCH, "the machine has ended");
+    s->note = strdup("");
+    int r = s->note ? 0 : err_set(e, -ENOMEM, "out of memory");
+    if (r == 0 && !was_paused)
+        r = vm_pause(vm, e);
+    bool paused = r == 0;
+    if (r == 0)
+        r = take_machine(s, vm, e);
+    if (r == 0) {
+        pid = fork();
+        if (pid < 0)
+            r = err_errno(e, -errno, "fork");
+    }
+    if (pid == 0) {
+        s->mem = vm->mem;
+        *ret = s;
+        return mem_forget(s->mem, e);
+    }
+    if (paused && !was_paused) {
+        struct err ignored;
+        int r2 = vm_resume(vm, &ignored);
+
+        r = r < 0 ? r : r2;
+    }
+    if (pause_ns)
+        *pause_ns = now_ns() - began;
+    seed_free(s);
+    return r < 0 ? r : pid;
+}
+
+/* --- growing -------------------------------------------------------------------- */
+
+static int check_fit(const struct seed *s, const struct vm_conf *c, struct err *e)
+{
+    const struct shape *h = &s->shape;
+
+    if (!s->mem)
+        return err_set(e, -EINVAL, "a machine was made of it already");
+    if (c->cpus != h->cpus || c->ram_bytes != h->ram_bytes)
+        return err_set(e, -EINVAL, "the saved machine has %u CPUs and %llu MiB of memory", h->cpus,
+                       (unsigned long long)(h->ram_bytes >> 20));
+    if (c->n_disks != h->n_disks || c->n_shares != h->n_shares)
+        return err_set(e, -EINVAL, "the saved machine has %u disks and %u shares", h->n_disks,
+                       h->n_shares);
+    if ((c->vsock_path != NULL) != h->vsock || c->console != h->console || c->rng != h->rng)
+        return err_set(e, -EINVAL,
+                       "the saved machine has %s vsock, %s virtio console, %s entropy device",
+                       h->vsock ? "a" : "no", h->console ? "a" : "no", h->rng ? "an" : "no");
+    for (unsigned i = 0; i < h->n_disks; i++)
+        if (c->disk[i].read_only != h->disk[i].read_only)
+            return err_set(e, -EINVAL, "the saved machine %s disk %u",
+                           h->disk[i].read_only ? "could not write" : "wrote", i);
+    return 0;
+}
+
+static bool same_place(const struct vm_disk *d, const struct shape_disk *h)
+{
+    return !d->opened && (!d->path || strcmp(d->path, h->path) == 0);
+}
+
+/* Writable disks that were not replaced become copies; fd[]: owned by the caller. */
+static int clone_disks(const struct seed *s, struct vm_conf *c, int fd[VM_DISKS_MAX], struct err *e)
+{
+    for (unsigned i = 0; i < c->n_disks; i++) {
+        const struct shape_disk *h = &s->shape.disk[i];
+
+        if (!same_place(&c->disk[i], h))
+            continue;
+        c->disk[i].path = h->path;
+        if (h->read_only)
+            continue;
+        fd[i] = snapdisk_clone(s->disk_fd[i], h->size, h->path, e);
+        if (fd[i] < 0)
+            return err_wrap(e, fd[i], "disk '%s'", h->path);
+        c->disk[i].opened = true;
+        c->disk[i].fd = fd[i];
+    }
+    return 0;
+}
+
+static int note_disks(struct vm *vm, const struct vm_conf *c, struct err *e)
+{
+    for (unsigned i = 0; i < c->n_disks; i++) {
+        struct shape_disk *d = &vm->shape.disk[i];
+
+        if (!c->disk[i].path || strcmp(c->disk[i].path, d->path) == 0)
+            continue;
+        char *path = realpath(c->disk[i].path, NULL);
+        if (!path && !(path = strdup(c->disk[i].path)))
+            return err_set(e, -ENOMEM, "out of memory");
+        free(d->path);
+        d->path = path;
+    }
+    return 0;
+}
+
+int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struct err *e)
+{
+    struct vm_conf c = *conf;
+    int fd[VM_DISKS_MAX];
+    struct vm *vm = NULL;
+    int r = check_fit(s, &c, e);
+
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        fd[i] = -1;
+    if (r == 0)
+        r = clone_disks(s, &c, fd, e);
+    c.kernel = NULL;
+    if (r == 0)
+        r = vm_build(&c, take_ptr(&s->mem), &s->shape, &vm, e);
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        cleanup_fd(&fd[i]);
+    if (r == 0)
+        r = note_disks(vm, &c, e);
+    if (r == 0)
+        r = vm_load(vm, s->machine, s->machine_len, e);
+    if (r < 0) {
+        vm_free(vm);
+        return err_wrap(e, r, "go on with the saved machine");
+    }
+    vm->track = s->track;
+    s->track = (struct track){0};
+    *ret = vm;
+    return 0;
+}

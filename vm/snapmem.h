@@ -1,0 +1,26 @@
+/* vm/snapmem.h - the memory file of a snapshot: written from a machine's RAM, laid under another's.
+ * Thread: the caller's; RAM stands still while it is written. */
+#ifndef VM_SNAPMEM_H
+#define VM_SNAPMEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mem/mem.h"
+#include "vm/snapfile.h"
+
+/* Write the pages set in candidates[] (one bit a page) to `fd`, an empty file, and list them in *f.
+ * Zero pages are left out; in a diff they are listed as such. f->compressed says how. Errors:
+ * -ENOSPC and others of write(2); -EFBIG more pieces than a snapshot may have; -ENOMEM. */
+int snapmem_write(const struct mem *m, const uint64_t *candidates, bool diff, int fd,
+                  struct snapfile *f, struct err *e) MUST_CHECK;
+
+/* Lay the file's pages over *m, which holds what the parents have. Long runs of a plain file are
+ * mapped, the rest is read and compared with its checksum. Errors: -EBADMSG truncated or damaged.
+ */
+int snapmem_load(struct mem *m, const struct snapfile *f, int fd, struct err *e) MUST_CHECK;
+
+/* Read all of it and compare. -EBADMSG. */
+int snapmem_verify(const struct snapfile *f, int fd, struct err *e) MUST_CHECK;
+
+#endif
