@@ -94,7 +94,7 @@ static int take_top(struct seed *s, struct snapshot *top, struct err *e)
     struct snapfile *f = &top->f;
 
     for (unsigned i = 0; i < f->shape.n_disks; i++) {
-        if (f->shape.disk[i].read_only)
+        if (!shape_own_disk(&f->shape.disk[i]))
             continue;
         s->disk_fd[i] = snapshot_disk(top, i, e);
         if (s->disk_fd[i] < 0)
@@ -106,7 +106,7 @@ static int take_top(struct seed *s, struct snapshot *top, struct err *e)
     s->machine_len = f->machine_len;
     s->note = take_ptr(&f->note);
     s->track.how = TRACK_PRIVATE;
-    strcpy(s->track.id, f->id);
+    memcpy(s->track.id, f->id, sizeof(s->track.id));
     return 0;
 }
 
@@ -116,7 +116,7 @@ static int place_disks(struct seed *s, const char *dir, struct err *e)
     for (unsigned i = 0; i < s->shape.n_disks; i++) {
         struct shape_disk *d = &s->shape.disk[i];
 
-        if (d->read_only)
+        if (!shape_own_disk(d))
             continue;
         char *path = NULL;
         if (asprintf(&path, "%s/disk%u", dir, i) < 0)
@@ -173,7 +173,7 @@ static int take_machine(struct seed *s, struct vm *vm, struct err *e)
     for (unsigned i = 0; r == 0 && i < s->shape.n_disks; i++) {
         const struct shape_disk *d = &s->shape.disk[i];
 
-        if (d->read_only)
+        if (!shape_own_disk(d))
             continue;
         s->disk_fd[i] = snapdisk_clone(vm->disk_fd[i], d->size, d->path, e);
         r = s->disk_fd[i] < 0 ? s->disk_fd[i] : 0;
@@ -183,7 +183,7 @@ static int take_machine(struct seed *s, struct vm *vm, struct err *e)
     /* A log of the parent's is not the child's; pages it owns alone are. */
     if (vm->track.how == TRACK_PRIVATE) {
         s->track.how = TRACK_PRIVATE;
-        strcpy(s->track.id, vm->track.id);
+        memcpy(s->track.id, vm->track.id, sizeof(s->track.id));
     }
     return r;
 }
@@ -245,7 +245,7 @@ static int check_fit(const struct seed *s, const struct vm_conf *c, struct err *
                        "the saved machine has %s vsock, %s virtio console, %s entropy device",
                        h->vsock ? "a" : "no", h->console ? "a" : "no", h->rng ? "an" : "no");
     for (unsigned i = 0; i < h->n_disks; i++)
-        if (c->disk[i].read_only != h->disk[i].read_only)
+        if (h->disk[i].path && c->disk[i].read_only != h->disk[i].read_only)
             return err_set(e, -EINVAL, "the saved machine %s disk %u",
                            h->disk[i].read_only ? "could not write" : "wrote", i);
     return 0;
@@ -253,7 +253,7 @@ static int check_fit(const struct seed *s, const struct vm_conf *c, struct err *
 
 static bool same_place(const struct vm_disk *d, const struct shape_disk *h)
 {
-    return !d->opened && (!d->path || strcmp(d->path, h->path) == 0);
+    return !d->opened && (!d->path || (h->path && strcmp(d->path, h->path) == 0));
 }
 
 /* Writable disks that were not replaced become copies; fd[]: owned by the caller. */
@@ -265,7 +265,7 @@ static int clone_disks(const struct seed *s, struct vm_conf *c, int fd[VM_DISKS_
         if (!same_place(&c->disk[i], h))
             continue;
         c->disk[i].path = h->path;
-        if (h->read_only)
+        if (!shape_own_disk(h))
             continue;
         fd[i] = snapdisk_clone(s->disk_fd[i], h->size, h->path, e);
         if (fd[i] < 0)
@@ -276,20 +276,32 @@ static int clone_disks(const struct seed *s, struct vm_conf *c, int fd[VM_DISKS_
     return 0;
 }
 
-static int note_disks(struct vm *vm, const struct vm_conf *c, struct err *e)
+/* A disk or folder that is another than the saved machine's. */
+static int note_path(char **was, const char *now, struct err *e)
 {
-    for (unsigned i = 0; i < c->n_disks; i++) {
-        struct shape_disk *d = &vm->shape.disk[i];
-
-        if (!c->disk[i].path || strcmp(c->disk[i].path, d->path) == 0)
-            continue;
-        char *path = realpath(c->disk[i].path, NULL);
-        if (!path && !(path = strdup(c->disk[i].path)))
-            return err_set(e, -ENOMEM, "out of memory");
-        free(d->path);
-        d->path = path;
-    }
+    if (!now || (*was && strcmp(now, *was) == 0))
+        return 0;
+    char *path = realpath(now, NULL);
+    if (!path && !(path = strdup(now)))
+        return err_set(e, -ENOMEM, "out of memory");
+    free(*was);
+    *was = path;
     return 0;
+}
+
+static int note_paths(struct vm *vm, const struct vm_conf *c, struct err *e)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < c->n_disks; i++) {
+        r = note_path(&vm->shape.disk[i].path, c->disk[i].path, e);
+        vm->shape.disk[i].read_only = c->disk[i].read_only;
+    }
+    for (unsigned i = 0; r == 0 && i < c->n_shares; i++) {
+        r = note_path(&vm->shape.share[i].path, c->share[i].path, e);
+        vm->shape.share[i].read_only = c->share[i].read_only;
+    }
+    return r;
 }
 
 int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struct err *e)
@@ -309,7 +321,7 @@ int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struc
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         cleanup_fd(&fd[i]);
     if (r == 0)
-        r = note_disks(vm, &c, e);
+        r = note_paths(vm, &c, e);
     if (r == 0)
         r = vm_load(vm, s->machine, s->machine_len, e);
     if (r < 0) {

@@ -47,7 +47,8 @@ const char *seed_note(const struct seed *s);
  * seed and process. *c must have the seed's devices slot by slot (begin with shape_conf()); engine,
  * console, vsock path and CID are free. A writable disk whose path is NULL or unchanged gets a copy
  * of its own, without a name, of the snapshot's or parent's (by reflink where the file system can):
- * the original is never written. Another path: that file, of the same size, is used as it is.
+ * the original is never written. Another path: that file, of the same size, is used as it is; a
+ * drive or share that was empty may be filled with anything.
  * Errors: -EINVAL it does not fit; -EBADMSG the state is damaged; as vm_new(). */
 int seed_grow(struct seed *s, const struct vm_conf *c, struct vm **ret, struct err *e) MUST_CHECK;
 void seed_free(struct seed *s); /* may be NULL */

@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "mem/mem.h"
 #include "state/state.h"
@@ -12,23 +11,19 @@
 /* A path that still means the same from another folder. */
 static char *absolute(const char *path)
 {
-    char *full = realpath(path, NULL);
+    char *full = path ? realpath(path, NULL) : NULL;
 
-    return full ? full : strdup(path);
+    return full || !path ? full : strdup(path);
 }
 
 static int add_disk(struct shape *s, const struct vm_disk *d)
 {
-    struct shape_disk *to = &s->disk[s->n_disks];
-    struct stat st;
+    struct shape_disk *to = &s->disk[s->n_disks++];
 
     *to = (struct shape_disk){.path = absolute(d->path), .read_only = d->read_only};
-    if (stat(d->path, &st) == 0 && S_ISREG(st.st_mode))
-        to->size = (uint64_t)st.st_size;
     if (d->serial)
         to->serial = strndup(d->serial, SHAPE_SERIAL_MAX);
-    s->n_disks++;
-    return to->path && (to->serial || !d->serial) ? 0 : -ENOMEM;
+    return !to->path == !d->path && !to->serial == !d->serial ? 0 : -ENOMEM;
 }
 
 static int add_share(struct shape *s, const struct vm_share *h)
@@ -37,7 +32,7 @@ static int add_share(struct shape *s, const struct vm_share *h)
 
     *to = (struct shape_share){
         .path = absolute(h->path), .tag = strdup(h->tag), .read_only = h->read_only};
-    return to->path && to->tag ? 0 : -ENOMEM;
+    return !to->path == !h->path && to->tag ? 0 : -ENOMEM;
 }
 
 int shape_init(struct shape *s, const struct vm_conf *c, struct err *e)
@@ -74,6 +69,12 @@ void shape_done(struct shape *s)
     *s = (struct shape){0};
 }
 
+static bool copy_text(char **to, const char *from)
+{
+    *to = from ? strdup(from) : NULL;
+    return *to || !from;
+}
+
 int shape_copy(struct shape *to, const struct shape *from, struct err *e)
 {
     bool good = true;
@@ -82,14 +83,12 @@ int shape_copy(struct shape *to, const struct shape *from, struct err *e)
     for (unsigned i = 0; i < from->n_disks; i++) {
         const struct shape_disk *d = &from->disk[i];
 
-        to->disk[i].path = strdup(d->path);
-        to->disk[i].serial = d->serial ? strdup(d->serial) : NULL;
-        good &= to->disk[i].path && (to->disk[i].serial || !d->serial);
+        good &= copy_text(&to->disk[i].path, d->path);
+        good &= copy_text(&to->disk[i].serial, d->serial);
     }
     for (unsigned i = 0; i < from->n_shares; i++) {
-        to->share[i].path = strdup(from->share[i].path);
-        to->share[i].tag = strdup(from->share[i].tag);
-        good &= to->share[i].path && to->share[i].tag;
+        good &= copy_text(&to->share[i].path, from->share[i].path);
+        good &= copy_text(&to->share[i].tag, from->share[i].tag);
     }
     if (good)
         return 0;
@@ -118,15 +117,17 @@ static void text_visit(struct state_io *io, uint16_t id, char **text, size_t max
 
 static void disk_visit(struct shape_disk *d, struct state_io *io)
 {
-    text_visit(io, 1, &d->path, SHAPE_PATH_MAX, false);
+    text_visit(io, 1, &d->path, SHAPE_PATH_MAX, true);
     text_visit(io, 2, &d->serial, SHAPE_SERIAL_MAX, true);
     state_u64(io, 3, &d->size);
     state_bool(io, 4, &d->read_only);
+    if (state_loading(io) && !d->path && d->size != 0)
+        state_fail(io, "an empty drive of %llu bytes", (unsigned long long)d->size);
 }
 
 static void share_visit(struct shape_share *h, struct state_io *io)
 {
-    text_visit(io, 1, &h->path, SHAPE_PATH_MAX, false);
+    text_visit(io, 1, &h->path, SHAPE_PATH_MAX, true);
     text_visit(io, 2, &h->tag, SHAPE_TAG_MAX, false);
     state_bool(io, 3, &h->read_only);
 }

@@ -15,14 +15,14 @@ struct state_io;
 enum { SHAPE_PATH_MAX = 4096, SHAPE_TAG_MAX = 36, SHAPE_SERIAL_MAX = 20 }; /* bytes, no NUL */
 
 struct shape_disk {
-    char *path;    /* owned: where it was when the machine ran */
+    char *path;    /* owned: where it was when the machine ran; NULL = an empty drive */
     char *serial;  /* owned; NULL = none */
     uint64_t size; /* bytes */
     bool read_only;
 };
 
 struct shape_share {
-    char *path, *tag; /* owned */
+    char *path, *tag; /* owned; path NULL = nothing is shared yet */
     bool read_only;
 };
 
@@ -38,6 +38,12 @@ struct shape { /* owned: shape_done() */
     bool vsock, console, rng;
     uint32_t vsock_cid;
 };
+
+/* A disk whose content belongs to the machine: it is part of snapshots and forks. */
+static inline bool shape_own_disk(const struct shape_disk *d)
+{
+    return d->path && !d->read_only;
+}
 
 /* From what a machine was made with; sizes of disks are filled by the devices. -ENOMEM. */
 int shape_init(struct shape *s, const struct vm_conf *c, struct err *e) MUST_CHECK;

@@ -94,7 +94,7 @@ static int take_parent(struct job *j, struct err *e)
                     t->how == TRACK_NONE ? "no snapshot of it was taken before"
                                          : "it is known since another snapshot only");
     } else {
-        strcpy(j->f.parent_id, s->f.id);
+        memcpy(j->f.parent_id, s->f.id, sizeof(j->f.parent_id));
         j->f.parent = strdup(s->path);
         if (!j->f.parent)
             r = err_set(e, -ENOMEM, "out of memory");
@@ -112,7 +112,7 @@ static int make_files(struct job *j, struct err *e)
     if (j->memory < 0)
         return j->memory;
     for (unsigned i = 0; i < s->n_disks; i++) {
-        if (s->disk[i].read_only)
+        if (!shape_own_disk(&s->disk[i]))
             continue;
         snprintf(name, sizeof(name), "disk%u", i);
         j->disk[i] = snapdir_create(&j->dir, name, e);
@@ -183,7 +183,7 @@ static int copy_state(struct job *j, struct err *e)
     int r = vm_save(j->vm, &j->f.machine, &j->f.machine_len, e);
 
     for (unsigned i = 0; r == 0 && i < s->n_disks; i++) {
-        if (s->disk[i].read_only)
+        if (!shape_own_disk(&s->disk[i]))
             continue;
         r = snapdisk_copy(j->vm->disk_fd[i], j->disk[i], s->disk[i].size, e);
         if (r < 0)
@@ -247,7 +247,7 @@ static _Noreturn void child_main(struct job *j, int out, pid_t parent)
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
-        _exit(1);
+        _exit(1); /* forked child */
     keep[n++] = out;
     keep[n++] = j->memory;
     keep[n++] = j->dir.fd;
@@ -258,7 +258,7 @@ static _Noreturn void child_main(struct job *j, int out, pid_t parent)
     if (r < 0 && !w.err.code)
         err_errno(&w.err, r, "write the snapshot");
     w.pages = snapfile_pages(&j->f);
-    _exit(write(out, &w, sizeof(w)) == sizeof(w) ? 0 : 1);
+    _exit(write(out, &w, sizeof(w)) == sizeof(w) ? 0 : 1); /* forked child */
 }
 
 /* The child of a fork(2) has RAM as it is now. *result: where its answer will come. */
@@ -358,7 +358,7 @@ static void retrack(struct job *j, bool made)
     if (made && !j->o->stop) {
         free(t->more);
         *t = (struct track){.how = TRACK_LOG};
-        strcpy(t->id, j->f.id);
+        memcpy(t->id, j->f.id, sizeof(t->id));
     } else if (!made && j->fetched) {
         free(t->more);
         t->more = take_ptr(&j->fetched);

@@ -31,7 +31,7 @@ static int split(const char *path, int *above, char name[NAME_MAX + 1], struct e
     const char *base = slash ? slash + 1 : copy;
     if (!base[0] || base[0] == '.' || strlen(base) > NAME_MAX - 32)
         return err_set(e, -EINVAL, "'%s' cannot be the folder of a snapshot", path);
-    strcpy(name, base);
+    snprintf(name, NAME_MAX + 1, "%s", base);
     if (slash)
         slash[slash == copy ? 1 : 0] = '\0';
     *above = open(slash ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -94,7 +94,7 @@ static int check_files(const struct snapshot *s, struct err *e)
         return err_set(e, -EBADMSG, "the memory file has %llu bytes, not %llu",
                        (unsigned long long)st.st_size, (unsigned long long)want);
     for (unsigned i = 0; i < s->f.shape.n_disks; i++) {
-        if (s->f.shape.disk[i].read_only)
+        if (!shape_own_disk(&s->f.shape.disk[i]))
             continue;
         int d = snapshot_disk(s, i, e);
         if (d < 0)
