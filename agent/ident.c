@@ -1,17 +1,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "agent/pid1.h"
 #include "base/cleanup.h"
 
-enum { NAME_LEN_MAX = 64 }; /* __NEW_UTS_LEN */
+enum { NAME_LEN_MAX = 64 /* __NEW_UTS_LEN */, MACHINE_ID_LEN = 32 /* machine-id(5) */ };
 
 /* random(4): RNDADDENTROPY mixes and credits; RNDRESEEDCRNG makes it count at once. */
 static void add_entropy(const struct setup_req *r)
@@ -28,16 +31,48 @@ static void add_entropy(const struct setup_req *r)
     (void)ioctl(fd, RNDRESEEDCRNG);
 }
 
+/* What the virtio driver fetched before a state was saved is in every machine that goes on from
+ * it. The driver and the core of Linux 6.1 hold at most a cache line each. */
+static void drop_stale_entropy(void)
+{
+    CLEANUP(fd) int fd = open("/dev/hwrng", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    uint8_t stale[2 * 64];
+
+    if (fd >= 0)
+        (void)!read(fd, stale, sizeof(stale));
+}
+
+/* What the machine's own clock says; `told` where there is none. */
+static uint64_t wall_now(uint64_t told)
+{
+    uint64_t now = 0;
+
+    if (ioperm(PROTO_WALL_PORT, 12, 1) < 0)
+        return told;
+    if (inl(PROTO_WALL_PORT + PROTO_WALL_MAGIC) == PROTO_WALL_IS) {
+        now = inl(PROTO_WALL_PORT + PROTO_WALL_LOW);
+        now |= (uint64_t)inl(PROTO_WALL_PORT + PROTO_WALL_HIGH) << 32;
+    }
+    (void)ioperm(PROTO_WALL_PORT, 12, 0);
+    return now ? now : told;
+}
+
+static void set_clock(const struct setup_req *r)
+{
+    uint64_t ns = r->wall_port ? wall_now(r->wall_ns) : r->wall_ns;
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+
+    (void)clock_settime(CLOCK_REALTIME, &t);
+}
+
 int ident_machine(const struct setup_req *r, struct err *e)
 {
-    if (r->entropy)
+    if (r->entropy) {
+        drop_stale_entropy();
         add_entropy(r);
-    if (r->wall_ns) {
-        struct timespec t = {.tv_sec = (time_t)(r->wall_ns / 1000000000),
-                             .tv_nsec = (long)(r->wall_ns % 1000000000)};
-
-        (void)clock_settime(CLOCK_REALTIME, &t);
     }
+    if (r->wall_ns)
+        set_clock(r);
     if (!r->hostname)
         return 0;
     if (strlen(r->hostname) > NAME_LEN_MAX)
@@ -50,7 +85,8 @@ int ident_machine(const struct setup_req *r, struct err *e)
 /* Replaces the file, also when the image has a symbolic link (say, into /run) in its place. */
 static int put_file(const char *path, const char *text, struct err *e)
 {
-    (void)unlink(path);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return err_errno(e, -errno, "%s", path);
     CLEANUP(fd) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
         return err_errno(e, -errno, "%s", path);
@@ -95,7 +131,35 @@ int ident_files(const struct setup_req *r, struct err *e)
         snprintf(line, sizeof(line), "%.*s\n", NAME_LEN_MAX, r->hostname);
         rc = put_file("/etc/hostname", line, e);
     }
+    if (rc == 0 && r->machine_id) {
+        char line[MACHINE_ID_LEN + 2];
+
+        snprintf(line, sizeof(line), "%.*s\n", MACHINE_ID_LEN, r->machine_id);
+        rc = put_file("/etc/machine-id", line, e);
+    }
     if (rc == 0 && r->resolv)
         rc = put_file("/etc/resolv.conf", r->resolv, e);
     return rc;
+}
+
+/* A forked child enters: should the container's file system block, it is the host that waits, and
+ * what the container made of its /etc can lead only to places of its own. */
+int ident_renew(const struct sandbox *s, const struct setup_req *r, struct err *e)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid < 0)
+        return err_errno(e, -errno, "fork");
+    if (pid == 0) {
+        int rc = setns(s->mnt, CLONE_NEWNS) < 0 ? -errno : ident_files(r, NULL);
+
+        _exit(rc == 0 || rc == -EROFS ? 0 : -rc);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return err_errno(e, WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO,
+                         "new names in the container's /etc");
+    return 0;
 }

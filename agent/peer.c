@@ -260,12 +260,20 @@ static void on_hello(struct peer *p, const struct proto_frame *f)
         p->state = PEER_IDLE;
 }
 
+/* As request.c reads it. */
+static int parse_setup(struct peer *p, const struct proto_frame *f, struct setup_req *r,
+                       struct err *e)
+{
+    r->wall_port = !p->a->any_peer;
+    return setup_parse(f, r, e);
+}
+
 static void on_setup(struct peer *p, const struct proto_frame *f)
 {
     struct err e = {0};
     struct setup_req r = {0};
     int rc = p->a->box.pid ? err_set(&e, -EALREADY, "the machine is set up already")
-                           : setup_parse(f, &r, &e);
+                           : parse_setup(p, f, &r, &e);
 
     if (rc == 0)
         rc = ident_machine(&r, &e);
@@ -276,6 +284,23 @@ static void on_setup(struct peer *p, const struct proto_frame *f)
         reply_error(p, rc, e.msg);
     else
         reply(p, PROTO_SETUP_OK, NULL, 0);
+}
+
+static void on_identity(struct peer *p, const struct proto_frame *f)
+{
+    struct err e = {0};
+    struct setup_req r = {0};
+    int rc = parse_setup(p, f, &r, &e);
+
+    if (rc == 0)
+        rc = ident_machine(&r, &e);
+    if (rc == 0 && p->a->box.pid)
+        rc = ident_renew(&p->a->box, &r, &e);
+    setup_done(&r);
+    if (rc < 0)
+        reply_error(p, rc, e.msg);
+    else
+        reply(p, PROTO_IDENTITY_OK, NULL, 0);
 }
 
 static int start(struct peer *p, const struct proto_frame *f, struct err *e)
@@ -346,6 +371,9 @@ static bool on_frame(struct peer *p, const struct proto_frame *f)
         return true;
     case PROTO_SETUP:
         on_setup(p, f);
+        return true;
+    case PROTO_IDENTITY:
+        on_identity(p, f);
         return true;
     case PROTO_MORE:
     case PROTO_START:

@@ -52,15 +52,17 @@ struct setup_mount {
 };
 
 struct setup_req {
-    char *hostname, *root_dev, *root_fstype, *overlay_dev, *hosts, *resolv;
+    char *hostname, *machine_id, *root_dev, *root_fstype, *overlay_dev, *hosts, *resolv;
     bool root_ro;
+    bool wall_port;   /* this is a machine of kiln's: it has a wall clock to ask */
     uint64_t wall_ns; /* 0 = leave the clock alone */
     uint8_t *entropy;
     uint32_t entropy_len;
     struct setup_mount mount[AGENT_MOUNTS_MAX];
     unsigned n_mounts;
 };
-/* Errors: -EBADMSG, -ENOMEM. `r` is to be done in each case. */
+/* A SETUP, or an IDENTITY, which is a part of one. Errors: -EBADMSG, -ENOMEM. `r` is to be done in
+ * each case. */
 int setup_parse(const struct proto_frame *f, struct setup_req *r, struct err *e) MUST_CHECK;
 void setup_done(struct setup_req *r);
 
@@ -99,8 +101,10 @@ int root_enter(const struct setup_req *r, const char *base, struct err *e) MUST_
 int root_mkdirs(const char *path, mode_t mode); /* as mkdir -p; 0 or -errno */
 /* In the agent: hostname, clock, entropy. Only the hostname can fail. */
 int ident_machine(const struct setup_req *r, struct err *e) MUST_CHECK;
-/* In the container's root: /etc/hostname, hosts, resolv.conf, mtab. */
+/* In the container's root: /etc/hostname, machine-id, hosts, resolv.conf, mtab. */
 int ident_files(const struct setup_req *r, struct err *e) MUST_CHECK;
+/* The same from outside, in a container that is there; a root that is read-only stays as it is. */
+int ident_renew(const struct sandbox *s, const struct setup_req *r, struct err *e) MUST_CHECK;
 
 /* ---- user.c */
 

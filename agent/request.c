@@ -107,6 +107,8 @@ static int setup_field(const struct proto_field_view *v, struct setup_req *r)
     switch (v->id) {
     case PF_HOSTNAME:
         return take_str(v, &r->hostname);
+    case PF_MACHINE_ID:
+        return take_str(v, &r->machine_id);
     case PF_ENTROPY:
         return take_entropy(v, r);
     case PF_WALL_NS:
@@ -139,11 +141,11 @@ int setup_parse(const struct proto_frame *f, struct setup_req *r, struct err *e)
     while ((got = proto_field_next(f, &pos, &v)) == 1) {
         got = setup_field(&v, r);
         if (got < 0)
-            return err_errno(e, got, "SETUP: field %u", v.id);
+            return err_errno(e, got, "SETUP, IDENTITY: field %u", v.id);
     }
     if (got < 0)
-        return err_set(e, got, "SETUP is malformed");
-    if (!r->root_dev || !r->root_fstype)
+        return err_set(e, got, "SETUP or IDENTITY is malformed");
+    if (f->type == PROTO_SETUP && (!r->root_dev || !r->root_fstype))
         return err_set(e, -EBADMSG, "SETUP names no root");
     return 0;
 }
@@ -151,6 +153,7 @@ int setup_parse(const struct proto_frame *f, struct setup_req *r, struct err *e)
 void setup_done(struct setup_req *r)
 {
     free(r->hostname);
+    free(r->machine_id);
     free(r->root_dev);
     free(r->root_fstype);
     free(r->overlay_dev);

@@ -10,8 +10,10 @@
  * missing in the image. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -44,17 +46,31 @@ int root_mkdirs(const char *path, mode_t mode)
     }
 }
 
+/* There, and with a medium: a template's drive is filled when the machine goes on from it. */
+static bool dev_ready(const char *path)
+{
+    CLEANUP(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    uint64_t bytes = 0;
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return false;
+    return !S_ISBLK(st.st_mode) || (ioctl(fd, BLKGETSIZE64, &bytes) == 0 && bytes > 0);
+}
+
 /* Drivers probe on their own time: the node may come after the module was loaded. */
 static int wait_dev(const char *path, struct err *e)
 {
-    struct timespec t = {.tv_nsec = DEV_POLL_MS * 1000000L};
+    struct timespec t = {.tv_nsec = 1000};
 
     if (strncmp(path, "/dev/", 5) != 0)
         return 0;
-    for (unsigned ms = 0; access(path, F_OK) < 0; ms += DEV_POLL_MS) {
-        if (ms >= DEV_WAIT_MS)
+    for (uint64_t waited = 0; !dev_ready(path); waited += (uint64_t)t.tv_nsec) {
+        if (waited >= DEV_WAIT_MS * 1000000ull)
             return err_set(e, -ENODEV, "disk %s did not appear", path);
         nanosleep(&t, NULL);
+        if (t.tv_nsec < DEV_POLL_MS * 1000000L)
+            t.tv_nsec *= 2;
     }
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -41,6 +42,7 @@ struct run {
     struct session *s;
     struct session_watch watch;
     int initrd, ready_fd;
+    char machine_id[33];
     int signal; /* the last that came */
     char vsock[RUNDIR_PATH_MAX + 16];
     char tag[VOLUME_MAX][16]; /* of the volumes */
@@ -65,6 +67,18 @@ static int left_ms(const struct run *r)
 }
 
 /* ---- set-up */
+
+/* machine-id(5): 128 random bits. */
+static int make_machine_id(struct run *r, struct err *e)
+{
+    uint8_t random[16];
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return err_errno(e, -errno, "getrandom");
+    for (unsigned i = 0; i < sizeof(random); i++)
+        snprintf(r->machine_id + 2 * i, 3, "%02x", random[i]);
+    return 0;
+}
 
 static int take_signals(struct run *r, struct err *e)
 {
@@ -112,7 +126,10 @@ static int start_machine(struct run *r, struct err *e)
         .console_out = -1,
     };
     char base[RUNDIR_PATH_MAX];
-    int rc = rundir_base(base, sizeof(base), e);
+    int rc = make_machine_id(r, e);
+
+    if (rc == 0)
+        rc = rundir_base(base, sizeof(base), e);
 
     if (rc == 0)
         rc = rundir_new(base, c->name, &r->dir, e);
@@ -146,6 +163,7 @@ static int set_up(struct run *r, struct err *e)
     }
     struct session_setup su = {
         .hostname = c->hostname ? c->hostname : r->dir.id,
+        .machine_id = r->machine_id,
         .root_dev = "/dev/vda",
         .root_fstype = c->fstype,
         .root_ro = c->read_only,

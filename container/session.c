@@ -194,7 +194,8 @@ static int ask(struct session *s, enum proto_type want, struct err *e)
     return r;
 }
 
-int session_setup(struct session *s, const struct session_setup *c, struct err *e)
+/* Fields that make a machine itself. */
+static int put_identity(struct session *s, const struct session_setup *c, struct err *e)
 {
     uint8_t entropy[ENTROPY_LEN];
     struct timespec now;
@@ -202,10 +203,30 @@ int session_setup(struct session *s, const struct session_setup *c, struct err *
     if (getrandom(entropy, sizeof(entropy), 0) != sizeof(entropy))
         return err_errno(e, -errno, "getrandom");
     clock_gettime(CLOCK_REALTIME, &now);
-    proto_begin(&s->out, PROTO_SETUP, 0);
     proto_put(&s->out, PF_ENTROPY, entropy, sizeof(entropy));
     proto_put_u64(&s->out, PF_WALL_NS, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
     put_opt(s, PF_HOSTNAME, c->hostname);
+    put_opt(s, PF_MACHINE_ID, c->machine_id);
+    return 0;
+}
+
+int session_identity(struct session *s, const struct session_setup *c, struct err *e)
+{
+    proto_begin(&s->out, PROTO_IDENTITY, 0);
+    int r = put_identity(s, c, e);
+    if (r < 0)
+        return r;
+    if (proto_end(&s->out) < 0)
+        return err_set(e, -E2BIG, "the machine's name exceeds %d bytes", PROTO_FRAME_MAX);
+    return ask(s, PROTO_IDENTITY_OK, e);
+}
+
+int session_setup(struct session *s, const struct session_setup *c, struct err *e)
+{
+    proto_begin(&s->out, PROTO_SETUP, 0);
+    int r = put_identity(s, c, e);
+    if (r < 0)
+        return r;
     put_opt(s, PF_ROOT_DEV, c->root_dev);
     put_opt(s, PF_ROOT_FSTYPE, c->root_fstype);
     put_opt(s, PF_OVERLAY_DEV, c->overlay_dev);

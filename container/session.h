@@ -11,7 +11,7 @@
 struct session;
 
 struct session_setup { /* all borrowed; NULL or 0 = leave out */
-    const char *hostname, *root_dev, *root_fstype, *overlay_dev;
+    const char *hostname, *machine_id, *root_dev, *root_fstype, *overlay_dev;
     bool root_ro;
     const char *const *mounts; /* NULL-terminated "type\0source\0target\0options" */
     const size_t *mount_len;
@@ -45,6 +45,9 @@ int session_open(const char *vsock_path, int listen_fd, const struct session_wat
 int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struct session **ret,
                     struct err *e) MUST_CHECK;
 void session_close(struct session *s);
+/* A machine that goes on from a saved state becomes one of its own: fresh entropy, the time, names.
+ * Only hostname and machine_id of *c are used. */
+int session_identity(struct session *s, const struct session_setup *c, struct err *e) MUST_CHECK;
 int session_setup(struct session *s, const struct session_setup *c, struct err *e) MUST_CHECK;
 /* -ENOENT: command not found (exit 127); -EINVAL: no such user or working directory (125); others:
  * it cannot be run (126). -EPROTO: the agent broke the protocol. */

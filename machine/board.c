@@ -14,6 +14,7 @@
 #include "dev/vmgenid.h"
 #include "dev/virtio/device.h"
 #include "dev/virtio/mmio.h"
+#include "dev/wallport.h"
 #include "machine/boot.h"
 #include "state/state.h"
 
@@ -39,6 +40,7 @@ struct board {
     struct acpipm acpipm;
     struct exitport exitport;
     struct vmgenid vmgenid;
+    struct wallport wallport;
     struct vmmio *slot[BOARD_VIRTIO_MAX]; /* owned */
     unsigned n_slots;
 };
@@ -89,6 +91,7 @@ static void init_devices(struct board *b)
     acpipm_init(&b->acpipm,
                 &(struct acpipm_conf){c->events.poweroff, c->events.reset, c->events.ctx});
     exitport_init(&b->exitport, c->events.exit_port, c->events.ctx);
+    wallport_init(&b->wallport, c->clock);
     vmgenid_init(&b->vmgenid, c->mem, BOARD_VMGENID, line(b, BOARD_VMGENID_PIN));
 }
 
@@ -110,6 +113,8 @@ static int map_devices(struct board *b, struct err *e)
         r = acpipm_map(&b->acpipm, &b->pio, e);
     if (r >= 0)
         r = exitport_map(&b->exitport, &b->pio, BOARD_EXIT_PORT, e);
+    if (r >= 0)
+        r = wallport_map(&b->wallport, &b->pio, e);
     return r;
 }
 

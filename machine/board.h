@@ -6,7 +6,7 @@
  *   0xd0000000 + n * 0x1000  virtio-mmio slot n
  *   0xfec00000 IOAPIC        0xfee00000 LAPIC        4 GiB .. high RAM
  * Ports: 0x20/0xa0 PIC, 0x40 PIT, 0x60/0x64 i8042, 0x61, 0x70 RTC, 0x3f8 serial, 0x501 exit port,
- * 0x600 ACPI sleep and reset.
+ * 0x510 wall clock, 0x600 ACPI sleep and reset.
  * Interrupts: n < 16 reaches input n of the PIC and pin n of the IOAPIC, but IRQ 0 pin 2: PIT 0,
  * keyboard 1, serial 4, RTC 8; virtio slots have 5, 6, 7, 9, 10 ... 21; generation ID
  * 22.

@@ -22,13 +22,23 @@
 #include "base/err.h"
 
 enum {
-    PROTO_VERSION = 1,
+    PROTO_VERSION = 2,
     PROTO_PORT = 1024,
     PROTO_READY_PORT = 1025,
     PROTO_FRAME_MAX = 64 * 1024,
     PROTO_WINDOW = 256 * 1024,
     PROTO_HDR = 8,
     PROTO_START_MAX = 2 * 1024 * 1024, /* arguments and environment: as much as execve(2) takes */
+};
+
+/* Ports of the wall clock, 32-bit reads: low half of ns since 1970 (latches the other), high half,
+ * and what tells that there is such a clock. */
+enum {
+    PROTO_WALL_PORT = 0x510,
+    PROTO_WALL_LOW = 0,
+    PROTO_WALL_HIGH = 4,
+    PROTO_WALL_MAGIC = 8,
+    PROTO_WALL_IS = 0x4e4c494b, /* "KILN" */
 };
 
 enum proto_type {
@@ -49,6 +59,9 @@ enum proto_type {
     PROTO_POWEROFF, /* host: sync and stop the machine */
     PROTO_MORE,     /* host: fields of the START that follows, when one frame does not hold them;
                      * all together at most PROTO_START_MAX bytes */
+    PROTO_IDENTITY, /* host: the machine goes on from a saved state, perhaps with others: ENTROPY,
+                     * WALL_NS, HOSTNAME, MACHINE_ID; also after SETUP */
+    PROTO_IDENTITY_OK, /* agent: they are in force; or ERROR */
 };
 
 enum proto_field {
@@ -56,7 +69,7 @@ enum proto_field {
     PF_KERNEL,      /* string */
     PF_HOSTNAME,
     PF_ENTROPY,     /* bytes for the kernel's pool */
-    PF_WALL_NS,     /* u64, ns since 1970 */
+    PF_WALL_NS,     /* u64, ns since 1970; the wall clock's port is better where it is */
     PF_ROOT_DEV,    /* string: block device of the image, "/dev/vda" */
     PF_ROOT_FSTYPE, /* "erofs", "squashfs", "ext4" */
     PF_ROOT_RO,     /* u8: 1 = no writable overlay */
@@ -75,6 +88,7 @@ enum proto_field {
     PF_PID,   /* u32 */
     PF_CODE,  /* u32 */
     PF_TEXT,  /* string */
+    PF_MACHINE_ID, /* string: 32 hexadecimal digits, for /etc/machine-id */
 };
 
 struct proto_buf { /* builds one frame; fixed size, no allocation */

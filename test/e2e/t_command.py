@@ -1,5 +1,7 @@
 """The command: its exit status, arguments, environment, user, folder, names."""
+import re
 import sys
+import time
 import xml.etree.ElementTree
 
 from e2e import main, same, says, status
@@ -125,6 +127,19 @@ def test_a_folder_is_shared(w):
     status(w.sh(script, flags=["-v", f"{folder}:/d"]), 0)
     same((folder / "sub" / "moved").read_text(), "new\n")
     same(sorted(f.name for f in folder.iterdir()), ["link", "sub"])
+
+
+def test_the_clock_is_right(w):
+    before = time.time()
+    done = w.sh("adjtimex | sed -n 's/.*time.tv_u\\{0,1\\}sec: *//p' | tail -2")
+    after = time.time()
+    sec, usec = (int(word) for word in done.stdout.split())
+    assert before - 0.01 <= sec + usec / 1e6 <= after + 0.01, (before, sec + usec / 1e6, after)
+
+
+def test_each_machine_has_an_id_of_its_own(w):
+    ids = [w.sh("cat /etc/machine-id").stdout.decode().strip() for _ in range(3)]
+    assert len(set(ids)) == 3 and all(re.fullmatch("[0-9a-f]{32}", i) for i in ids), ids
 
 
 def test_where_the_time_of_a_start_went(w):

@@ -257,6 +257,41 @@ static void the_root_looks_like_a_containers(void **state)
                                "bin\ntesthost\n/\nx\ndev\nproc\ny\n");
 }
 
+static void a_machine_can_become_another(void **state)
+{
+    static struct result r;
+    const char *argv[] = {"sh", "-c", "hostname; cat /etc/hostname /etc/machine-id; cat /etc/hosts",
+                          NULL};
+    struct session_process p = {.argv = argv};
+    struct guest *g =
+        up_with(&(struct session_setup){.machine_id = "0123456789abcdef0123456789abcdef"});
+    struct session_setup other = {.hostname = "second",
+                                  .machine_id = "fedcba9876543210fedcba9876543210"};
+    struct err e = {0};
+
+    assert_int_equal(session_identity(g->s, &other, &e), 0);
+    if (run_process(g, &p, -1, &r, &e) < 0)
+        fail_msg("%s", e.msg);
+    down(g);
+    assert_memory_equal(r.out, "second\nsecond\nfedcba9876543210fedcba9876543210\n", 47);
+    assert_non_null(strstr(r.out, "\tsecond\n"));
+    assert_null(strstr(r.out, "testhost"));
+    other.hostname = "a-name-that-is-longer-than-any-name-of-a-host-that-linux-would-ever-take";
+    g = up();
+    assert_int_equal(session_identity(g->s, &other, &e), -EINVAL);
+    down(g);
+}
+
+static void a_read_only_container_keeps_its_files(void **state)
+{
+    struct guest *g = up_with(&(struct session_setup){.root_ro = true});
+    struct session_setup other = {.hostname = "second"};
+    struct err e = {0};
+
+    assert_int_equal(session_identity(g->s, &other, &e), 0);
+    down(g);
+}
+
 static void nothing_in_it_can_reach_the_agent(void **state)
 {
     static struct result r;
@@ -517,6 +552,8 @@ int main(void)
         cmocka_unit_test(death_by_a_signal_is_told_as_such),
         cmocka_unit_test(the_container_ends_with_its_first_process),
         cmocka_unit_test(the_root_looks_like_a_containers),
+        cmocka_unit_test(a_machine_can_become_another),
+        cmocka_unit_test(a_read_only_container_keeps_its_files),
         cmocka_unit_test(nothing_in_it_can_reach_the_agent),
         cmocka_unit_test(users_are_looked_up_in_the_image),
         cmocka_unit_test(a_command_that_cannot_run_says_why),

@@ -8,6 +8,7 @@
 #include "dev/virtio/device.h"
 #include "dev/virtio/mmio.h"
 #include "dev/virtio/rng.h"
+#include "proto/agent.h"
 #include "test/unit/fake.h"
 #include "test/unit/t.h"
 
@@ -154,6 +155,17 @@ static void an_interrupt_reaches_both_controllers(void **state)
     assert_int_equal(sent[0].data & 0xff, 0x32);
 }
 
+static void the_wall_clock_is_read_in_two_halves(void **state)
+{
+    assert_int_equal(bus_read(board_pio(b), PROTO_WALL_PORT + PROTO_WALL_MAGIC, 4), PROTO_WALL_IS);
+    uint64_t want = clock_wall_ns(&f.clock);
+    uint64_t low = bus_read(board_pio(b), PROTO_WALL_PORT + PROTO_WALL_LOW, 4);
+    fake_pass(&f, 5000000000); /* the half that is still to be read belongs to the first */
+    assert_int_equal(bus_read(board_pio(b), PROTO_WALL_PORT + PROTO_WALL_HIGH, 4), want >> 32);
+    assert_int_equal(low, want & UINT32_MAX);
+    bus_write(board_pio(b), PROTO_WALL_PORT, 4, 1);
+}
+
 static void virtio_devices_take_slots_until_there_are_none(void **state)
 {
     unsigned slot;
@@ -223,6 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(the_guests_wishes_reach_the_machine),
         T(an_interrupt_reaches_both_controllers),
+        T(the_wall_clock_is_read_in_two_halves),
         T(virtio_devices_take_slots_until_there_are_none),
         T(a_new_generation_is_in_ram_before_the_guest_is_told),
         T(it_saves_and_loads_into_its_like_only),
