@@ -11,10 +11,6 @@
 enum { MAX_BASIC = 0x16, PHYS_BITS = 40 };
 enum { EAX, EBX, ECX, EDX };
 
-/* A server CPU that Linux knows as free of the older faults; what it lacks of that model's features
- * is said by the feature bits. Family 6, model 0x8f, stepping 8. */
-enum { SIGNATURE = 0x000806f8 };
-
 #define BIT(n) (1u << (n))
 
 /* Offered only if the host has them: instructions run on the host's own CPU. */
@@ -87,7 +83,7 @@ static void add_features(struct cpu_model *m, const uint32_t h1[4], const uint32
         ecx &= ~avx_1_ecx;
         ebx7 &= ~avx_7_ebx;
     }
-    add(m, 1, -1, SIGNATURE, 8u << 8 | m->cpus << 16, ecx | own_1_ecx,
+    add(m, 1, -1, CPU_SIGNATURE, 8u << 8 | m->cpus << 16, ecx | own_1_ecx,
         own_1_edx | (m->cpus > 1 ? BIT(28) : 0));
     add(m, 7, 0, 2, ebx7 | own_7_ebx, own_7_ecx, (h7[EDX] & host_7_edx) | own_7_edx);
     add(m, 7, 1, 0, 0, 0, 0);

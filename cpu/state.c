@@ -8,7 +8,6 @@
 #include "state/state.h"
 
 enum {
-    CPU_SIGNATURE = 0x000806f8, /* in EDX after reset: as CPUID leaf 1 (model.c) */
     APIC_ID = 2,
     APIC_VERSION = 3,
     APIC_LDR = 13,

@@ -121,6 +121,11 @@ enum mp_state { MP_RUNNING, MP_HALTED, MP_WAIT_SIPI }; /* MP_WAIT_SIPI: after IN
 enum { XSAVE_BYTES = 832, XSAVE_XMM = 160, XSAVE_HDR = 512, XSAVE_YMMH = 576 };
 enum { XCR0_X87 = 1, XCR0_SSE = 2, XCR0_AVX = 4, XCR0_ALL = 7 };
 
+/* CPUID leaf 1, EAX, and EDX after reset: family 6, model 0xfe, stepping 8, a model nobody knows.
+ * Kernels list the faults of old ones by it, and programs compiled for several (GCC's target_clones
+ * with arch=) take a known one's instructions for granted, whatever the feature bits say. */
+enum { CPU_SIGNATURE = 0x000f06e8 };
+
 enum { LAPIC_REGS = 64 }; /* 32-bit registers at offsets 0, 0x10, ... 0x3f0 */
 
 struct cpu_state {

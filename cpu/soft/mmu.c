@@ -657,6 +657,8 @@ void mmu_mark_code(struct vcpu *v, gpa_t gpa, unsigned len)
     mmu_mark_chunks(v, gpa, mem_chunks(gpa & (MEM_PAGE - 1), len));
 }
 
+/* Nobody may go on with a marked page before every vCPU has lost its fast writes there, even if
+ * another one marked it first and is still at it: hence `marking`. */
 void mmu_mark_chunks(struct vcpu *v, gpa_t gpa, uint64_t bits)
 {
     struct soft_vm *vm = v->vm;
@@ -665,16 +667,21 @@ void mmu_mark_chunks(struct vcpu *v, gpa_t gpa, uint64_t bits)
 
     if (page < 0)
         return;
-    if (atomic_fetch_or(&vm->c.mem->code[page], bits))
+    atomic_fetch_add(&vm->marking, 1);
+    bool marked = atomic_fetch_or(&vm->c.mem->code[page], bits);
+    if (marked && atomic_load(&vm->marking) == 1) {
+        atomic_fetch_sub(&vm->marking, 1);
         return;
+    }
     drop_write(v, base);
-    if (vm->n <= 1)
-        return;
-    soft_world_stop(v);
-    for (unsigned i = 0; i < CPUS_MAX; i++)
-        if (vm->vcpu[i] && vm->vcpu[i] != v)
-            drop_write(vm->vcpu[i], base);
-    soft_world_start(v);
+    if (vm->n > 1) {
+        soft_world_stop(v);
+        for (unsigned i = 0; i < CPUS_MAX; i++)
+            if (vm->vcpu[i] && vm->vcpu[i] != v)
+                drop_write(vm->vcpu[i], base);
+        soft_world_start(v);
+    }
+    atomic_fetch_sub(&vm->marking, 1);
 }
 
 /* --- flushes --- */

@@ -210,6 +210,7 @@ struct soft_vm {
     struct vcpu *vcpu[CPUS_MAX];
     unsigned n;
     _Atomic uint32_t *code_gen; /* [ram pages] bumped when code in the page changed */
+    _Atomic unsigned marking;   /* pages just marked as code that some vCPU may still write fast */
     pthread_mutex_t world_lock; /* stop-the-world: one at a time */
     pthread_cond_t world_cond;
     _Atomic int world_stop;
