@@ -161,8 +161,8 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-/* The block at s.rip, translated now if need be. NULL: *stop says what else; SOFT_OK: interpret one
- * instruction. */
+/* The block at s.rip, translated now if need be. NULL: one instruction was interpreted instead, or
+ * could not be fetched; *stop says how that ended. */
 static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
 {
     struct vcpu *v = &c->v;
@@ -171,10 +171,18 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
     gpa_t gpa;
 
     *stop = mmu_fetch_page(v, v->s.rip, &gpa, &page);
-    if (*stop != SOFT_OK || !page)
+    if (*stop != SOFT_OK)
         return NULL;
+    if (!page) {
+        *stop = interp_insn(v);
+        return NULL;
+    }
     gpa |= v->s.rip & (MEM_PAGE - 1);
     struct block *k = btcache_find(b, gpa, mode);
+    if (!k && btcache_hot(b, mem_page(b->vm->c.mem, gpa), gpa)) {
+        *stop = interp_uncached(v);
+        return NULL;
+    }
     for (int tries = 0; !k && tries < 3; tries++) {
         bool alone = false;
         uint64_t began = now_ns();
@@ -182,10 +190,12 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
         k = xlat_block(c, gpa, page, mode, &alone);
         c->xlat_ns += now_ns() - began;
         if (alone)
-            return NULL;
+            break;
         if (!k && xlat_full(b))
             flush_cache(b, v, false);
     }
+    if (!k)
+        *stop = interp_insn(v);
     return k;
 }
 
@@ -266,8 +276,6 @@ static int exec(struct vcpu *v)
             struct block *k = block_at(c, mode, &stop);
 
             if (!k) {
-                if (stop == SOFT_OK)
-                    stop = interp_insn(v);
                 from = NULL;
                 break;
             }
@@ -375,14 +383,14 @@ static void vcpu_done(struct vcpu *v)
     interp_ops.vcpu_done(v);
 }
 
-static void code_written(struct soft_vm *vm, int64_t page)
+static void code_written(struct soft_vm *vm, int64_t page, uint64_t chunks)
 {
     struct bt_vm *b = vm->engine;
 
     pthread_mutex_lock(&b->lock);
-    btcache_kill_page(b, page);
+    btcache_kill(b, page, chunks);
     pthread_mutex_unlock(&b->lock);
-    interp_ops.code_written(vm, page);
+    interp_ops.code_written(vm, page, chunks);
 }
 
 static void flush(struct vcpu *v, enum soft_flush what)

@@ -79,9 +79,10 @@ struct link {
 
 struct block {
     struct block *hash_next, *page_next;
-    gpa_t gpa;     /* of the first byte */
-    int64_t page;  /* mem_page */
-    uint32_t mode; /* index into bt_vm.modes */
+    gpa_t gpa;       /* of the first byte */
+    int64_t page;    /* mem_page */
+    uint64_t chunks; /* of the page, that it was made from: mem_chunks() */
+    uint32_t mode;   /* index into bt_vm.modes */
     bool dead;
     const void *entry_m, *entry_f; /* flags in memory; in EFLAGS */
     const void *body;              /* where both lead */
@@ -127,6 +128,15 @@ struct bt_cpu {
 #define CPU(field) ((uint32_t)offsetof(struct bt_cpu, field)) /* for gs: */
 #define GPR(n) (CPU(v.s.gpr) + 8 * (n))
 
+/* A page whose code changes again and again: those parts are interpreted, instruction by
+ * instruction, and their pages not watched, until enough was executed that a new try pays. */
+struct smc {
+    uint64_t hot;           /* mem_chunks() */
+    uint32_t kills;         /* times that blocks of the page died, up to SMC_KILLS */
+    _Atomic uint32_t steps; /* instructions interpreted since it became hot; by any vCPU */
+};
+enum { SMC_KILLS = 8, SMC_AGAIN = 2, SMC_STEPS = 4096 };
+
 struct code_area { /* one memory mapped twice; never writable and executable in one mapping */
     uint8_t *rw;
     const uint8_t *rx;
@@ -152,6 +162,7 @@ struct bt_vm {
     unsigned n_modes;
     struct block *hash[1 << BLOCK_HASH_BITS];
     struct block **by_page; /* [ram pages], lazily touched */
+    struct smc *smc;        /* the same */
     struct block *blocks;   /* arena */
     unsigned n_blocks, max_blocks;
     struct bt_cpu *cpu[CPUS_MAX]; /* owned, by vCPU index */
@@ -223,8 +234,11 @@ struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode);
 struct block *btcache_new(struct bt_vm *b); /* NULL: full */
 void btcache_insert(struct bt_vm *b, struct block *k);
 void btcache_link(struct bt_vm *b, struct link *l, struct block *to);
-void btcache_kill_page(struct bt_vm *b, int64_t page);
-void btcache_flush(struct bt_vm *b); /* the world is stopped */
+void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks); /* blocks made from them */
+void btcache_flush(struct bt_vm *b);                               /* the world is stopped */
+
+/* Is the code at gpa, of RAM page `page`, in a hot part? */
+bool btcache_hot(struct bt_vm *b, int64_t page, gpa_t gpa);
 
 /* xlat.c: translate at (gpa, mode), `page` being the page's bytes. NULL: no room (xlat_full), the
  * code changed meanwhile (try again), or *alone: the instruction there must be interpreted by

@@ -46,7 +46,8 @@ int btcache_init(struct bt_vm *b, size_t bytes, struct err *e)
     b->max_blocks = (unsigned)(bytes / BYTES_A_BLOCK);
     b->blocks = lazy(b->max_blocks * sizeof(*b->blocks));
     b->by_page = lazy(ram_pages(b) * sizeof(*b->by_page));
-    if (!b->blocks || !b->by_page)
+    b->smc = lazy(ram_pages(b) * sizeof(*b->smc));
+    if (!b->blocks || !b->by_page || !b->smc)
         return err_set(e, -ENOMEM, "map the code cache's tables");
     btstub_emit(b);
     b->after_stubs = b->code.e.p;
@@ -63,6 +64,8 @@ void btcache_done(struct bt_vm *b)
         munmap(b->blocks, b->max_blocks * sizeof(*b->blocks));
     if (b->by_page)
         munmap(b->by_page, ram_pages(b) * sizeof(*b->by_page));
+    if (b->smc)
+        munmap(b->smc, ram_pages(b) * sizeof(*b->smc));
 }
 
 static unsigned hash(gpa_t gpa, uint32_t mode)
@@ -159,16 +162,45 @@ static void kill(struct bt_vm *b, struct block *k)
     }
 }
 
-void btcache_kill_page(struct bt_vm *b, int64_t page)
+void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
 {
-    struct block *k = b->by_page[page];
+    struct smc *smc = &b->smc[page];
+    bool any = false;
 
-    if (!k)
+    for (struct block **at = &b->by_page[page]; *at;) {
+        struct block *k = *at;
+
+        if (!(k->chunks & chunks)) {
+            at = &k->page_next;
+            continue;
+        }
+        *at = k->page_next;
+        kill(b, k);
+        any = true;
+    }
+    if (!any)
         return;
     b->kills++;
-    b->by_page[page] = NULL;
-    for (; k; k = k->page_next)
-        kill(b, k);
+    if (++smc->kills < SMC_KILLS)
+        return;
+    smc->hot |= chunks;
+    smc->kills = SMC_KILLS;
+    atomic_store_explicit(&smc->steps, 0, memory_order_relaxed);
+}
+
+bool btcache_hot(struct bt_vm *b, int64_t page, gpa_t gpa)
+{
+    struct smc *smc = &b->smc[page];
+
+    if (!(__atomic_load_n(&smc->hot, __ATOMIC_RELAXED) & mem_chunks(gpa & (MEM_PAGE - 1), 1)))
+        return false;
+    if (atomic_fetch_add_explicit(&smc->steps, 1, memory_order_relaxed) < SMC_STEPS)
+        return true;
+    pthread_mutex_lock(&b->lock);
+    smc->hot = 0;
+    smc->kills = SMC_KILLS - SMC_AGAIN;
+    pthread_mutex_unlock(&b->lock);
+    return false;
 }
 
 void btcache_flush(struct bt_vm *b)

@@ -26,15 +26,19 @@ void xlat_free(struct xlat *x)
 
 /* --- decode --------------------------------------------------------------- */
 
-/* The instruction at `off` of the page. False: undefined here, or it crosses the page. */
+/* The instruction at `off` of the page. False: undefined here, or it crosses the page, or it lies
+ * where code changes all the time. */
 static bool decode_one(struct xlat *x, unsigned off, struct xinsn *i, struct kind *k)
 {
     if (off >= MEM_PAGE || !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&x->decoder, x->source + off,
                                                                 MEM_PAGE - off, &i->z, i->op)))
         return false;
+    uint64_t chunks = mem_chunks(off, i->z.length);
+    if (x->hot & chunks)
+        return false;
+    x->chunks |= chunks;
     i->raw = x->source + off;
     classify(i, x->model, x->mode, k);
-    x->chunks |= mem_chunks(off, i->z.length);
     return true;
 }
 
@@ -214,6 +218,7 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     struct block *k = btcache_new(b);
     k->gpa = gpa;
     k->mode = mode;
+    k->chunks = x->chunks;
     x->e = &b->code.e;
     x->b = b;
     x->k = k;
@@ -259,6 +264,7 @@ struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint3
     memcpy(x->source, page, MEM_PAGE);
     x->model = b->vm->c.model;
     x->mode = b->modes[mode];
+    x->hot = __atomic_load_n(&b->smc[mem_page(b->vm->c.mem, gpa)].hot, __ATOMIC_RELAXED);
     decode(x, gpa & (MEM_PAGE - 1));
     *alone = x->n == 0; /* undefined, or it crosses the page: by the interpreter */
     if (*alone)

@@ -23,6 +23,7 @@ struct xlat {
     const struct cpu_model *model;
     uint32_t mode;            /* enum MODE_* */
     uint8_t source[MEM_PAGE]; /* the page's bytes, copied once */
+    uint64_t hot;             /* struct smc */
     uint64_t chunks;          /* of them, those the block depends on: mem_chunks() */
     struct xinsn in[BLOCK_INSNS_MAX];
     struct kind kind[BLOCK_INSNS_MAX];

@@ -322,6 +322,40 @@ static struct block *last_there(struct blocks *c, const struct jump *slot, uint6
     return b && b->gpa == src->gpa && b->mode == src->mode && blocks_valid(c, b) ? b : NULL;
 }
 
+static int decode_once(struct blocks *c, struct vcpu *v, struct block *b, const struct source *src)
+{
+    unsigned room = MEM_PAGE - (src->gpa & (MEM_PAGE - 1));
+    unsigned have = room < DECODE_BYTES_MAX ? room : DECODE_BYTES_MAX;
+    uint8_t bytes[DECODE_BYTES_MAX];
+
+    b->gen = generation(c, b->page);
+    if (have > src->limit)
+        have = src->limit;
+    memcpy(bytes, src->hva, have);
+    int rc = decode_run(c, v, b, src, bytes, have);
+    if (rc == SOFT_OK && !(b->insn[0].flags & I_ENDS))
+        decode_fall_through(&b->insn[1], b->bytes);
+    return rc;
+}
+
+struct block *blocks_once(struct blocks *c, struct vcpu *v, int *stop)
+{
+    struct source src;
+    struct block *b;
+
+    *stop = locate(v, true, &src);
+    if (*stop)
+        return NULL;
+    if (!src.hva)
+        return c->none;
+    if (c->used + BLOCK_SIZE_MAX > BLOCKS_BYTES || native_room(c->decode.native) < NATIVE_ROOM)
+        flush(c, v);
+    b = new_block(c, v, &src);
+    *stop = decode_once(c, v, b, &src);
+    BUG_ON(*stop == -ENOSPC); /* there is room for a block's native code, and this is less */
+    return *stop ? NULL : b;
+}
+
 struct block *blocks_find(struct blocks *c, struct vcpu *v, struct block *from, bool single,
                           int *stop)
 {

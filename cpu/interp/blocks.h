@@ -92,6 +92,10 @@ static inline bool blocks_valid(const struct blocks *c, const struct block *b)
     return atomic_load_explicit(&c->gen[b->page], memory_order_relaxed) == b->gen;
 }
 
+/* The instruction at v->s.rip, decoded anew and good until the next call; nothing is remembered of
+ * it. NULL: as blocks_find(). */
+struct block *blocks_once(struct blocks *c, struct vcpu *v, int *stop);
+
 /* As blocks_find(), when it is quick; else NULL. */
 static inline struct block *blocks_quick(struct blocks *c, const struct vcpu *v, struct block *from)
 {

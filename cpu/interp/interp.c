@@ -23,8 +23,9 @@ static void vcpu_done(struct vcpu *v)
     v->engine = NULL;
 }
 
-static void code_written(struct soft_vm *vm, int64_t page)
+static void code_written(struct soft_vm *vm, int64_t page, uint64_t chunks)
 {
+    (void)chunks;
     for (unsigned n = 0; n < CPUS_MAX; n++)
         if (vm->vcpu[n] && vm->vcpu[n]->engine)
             blocks_written(vm->vcpu[n]->engine, (uint32_t)page);
@@ -156,6 +157,19 @@ int interp_insn(struct vcpu *v)
 {
     int rc = run_one(v->engine, v);
 
+    if (rc == SOFT_OK || rc == SOFT_BREAK)
+        soft_insn_done(v);
+    return rc;
+}
+
+int interp_uncached(struct vcpu *v)
+{
+    int rc = SOFT_OK;
+    struct block *b = blocks_once(v->engine, v, &rc);
+
+    if (!b)
+        return rc;
+    rc = run_block(v->engine, v, b);
     if (rc == SOFT_OK || rc == SOFT_BREAK)
         soft_insn_done(v);
     return rc;

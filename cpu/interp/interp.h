@@ -24,6 +24,10 @@ int interp_one(struct vcpu *v);
  * it). */
 int interp_insn(struct vcpu *v);
 
+/* As interp_insn(), but the instruction is decoded anew, and the page it lies in is not marked as
+ * code: for code that changes all the time. */
+int interp_uncached(struct vcpu *v);
+
 /* Execute one block (straight-line code at v->s.rip), requests unseen. SOFT_OK: done, rip moved.
  * Else as soft_engine_ops.exec. */
 int interp_block(struct vcpu *v);

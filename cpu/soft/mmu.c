@@ -218,9 +218,9 @@ static void code_hit(struct soft_vm *vm, int64_t page, uint64_t chunks)
         return;
     /* Clear, then bump: who marks after the clear has already seen the new bytes or takes the old
      * generation with it. */
-    atomic_exchange(&m->code[page], 0);
+    atomic_fetch_and(&m->code[page], ~chunks);
     atomic_fetch_add(&vm->code_gen[page], 1);
-    vm->ops->code_written(vm, page);
+    vm->ops->code_written(vm, page, chunks);
 }
 
 /* Bytes [gpa, gpa+len) of one RAM page were stored past the fast path. */

@@ -189,9 +189,9 @@ struct soft_engine_ops {
      * iteration of a REP), requests unseen, then SOFT_BREAK if it finished.
      * Returns an enum soft_stop, never SOFT_OK. */
     int (*exec)(struct vcpu *v);
-    /* Bytes of page `page` (mem_page) that held code were written (any thread, or
+    /* Code in these chunks (mem_chunks) of page `page` (mem_page) was written (any thread, or
      * the world stopped). code_gen was bumped already. */
-    void (*code_written)(struct soft_vm *vm, int64_t page);
+    void (*code_written)(struct soft_vm *vm, int64_t page, uint64_t chunks);
     /* Forget everything derived from linear addresses. What is derived anew afterwards must come
      * from mmu_fetch_page(), page by page: INVLPG of a page not fetched from since is not told. */
     void (*flush)(struct vcpu *v, enum soft_flush what);

@@ -34,7 +34,7 @@ static int sv_run(struct vcpu *v)
 {
     return sv_exec(v);
 }
-static void sv_written(struct soft_vm *vm, int64_t page)
+static void sv_written(struct soft_vm *vm, int64_t page, uint64_t chunks)
 {
     sv_current->written++;
 }
