@@ -41,6 +41,10 @@ fuzz:
 bench: all
 	@BUILD=$(BUILD) bench/boot.sh
 
+# Workload by workload, natively, under QEMU's TCG and under kiln: docs/performance.md. ARGS="--quick", ...
+bench-engine: all
+	@BUILD=$(BUILD) bench/engine.py $(ARGS)
+
 fmt:
 	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
 
@@ -56,4 +60,4 @@ kernel-debian:
 clean:
 	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 
-.PHONY: all deps quickstart check asan fuzz bench fmt install kernel kernel-debian clean
+.PHONY: all deps quickstart check asan fuzz bench bench-engine fmt install kernel kernel-debian clean
