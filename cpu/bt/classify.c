@@ -154,7 +154,7 @@ static bool operands(const struct xinsn *x, struct kind *k)
                 return false;
             k->mem = (int8_t)i;
             k->mem_write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-            if (o->size < 8 || o->size > 256 || (o->size & (o->size - 1)))
+            if (o->size < 8 || o->size > 256 || (o->size & (o->size - 1) && o->size != 80))
                 return false;
             k->mem_bytes = (uint8_t)(o->size / 8);
             k->align = (uint8_t)alignment(x, k->mem_bytes);
@@ -263,9 +263,21 @@ static enum way stack(const struct xinsn *x)
     if (x->z.mnemonic == ZYDIS_MNEMONIC_PUSH &&
         (gpr64_operand(o) || o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE))
         return WAY_PUSH;
+    if (x->z.mnemonic == ZYDIS_MNEMONIC_PUSH && o->type == ZYDIS_OPERAND_TYPE_MEMORY)
+        return WAY_PUSHMEM;
     if (x->z.mnemonic == ZYDIS_MNEMONIC_POP && gpr64_operand(o))
         return WAY_POP;
     return WAY_INTERP;
+}
+
+/* REP MOVS or REP STOS with 64-bit addresses and no segment base. */
+static bool whole_string(const struct xinsn *x)
+{
+    if (!(x->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPNE)) ||
+        x->z.address_width != 64 || x->z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS ||
+        x->z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS)
+        return false;
+    return (x->z.opcode & 0xfe) == 0xa4 || (x->z.opcode & 0xfe) == 0xaa;
 }
 
 /* A 32- or 64-bit division can be checked for #DE before it is made. */
@@ -359,8 +371,14 @@ void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mod
     case ZYDIS_CATEGORY_PUSH:
     case ZYDIS_CATEGORY_POP:
         k->way = stack(x);
-        if (k->way == WAY_PUSH || k->way == WAY_POP)
+        if (k->way != WAY_INTERP)
             k->reads = 0;
+        return;
+    case ZYDIS_CATEGORY_STRINGOP:
+        if (whole_string(x)) {
+            k->way = WAY_STRING;
+            k->reads = 0;
+        }
         return;
     case ZYDIS_CATEGORY_NOP:
     case ZYDIS_CATEGORY_WIDENOP:
@@ -404,8 +422,7 @@ void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mod
         }
     }
     if (!set_offered(x, model, &vec_set) || !plain_category(x)) {
-        /* Unknown territory may change what the block's key holds. */
-        k->way = x->z.meta.category == ZYDIS_CATEGORY_STRINGOP ? WAY_INTERP : WAY_INTERP_END;
+        k->way = WAY_INTERP_END; /* unknown territory may change what the block's key holds */
         return;
     }
     struct kind t = *k;

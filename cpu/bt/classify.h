@@ -29,7 +29,9 @@ enum way {
     WAY_CLD,
     WAY_SWAPGS,
     WAY_FROM_SEG, /* MOV register, segment register */
-    WAY_BITMEM,   /* BT and its kin, memory and a register's offset */
+    WAY_STRING,   /* REP MOVS, REP STOS: xstring.c */
+    WAY_PUSHMEM,
+    WAY_BITMEM, /* BT and its kin, memory and a register's offset */
 };
 
 struct kind {

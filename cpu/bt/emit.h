@@ -224,6 +224,16 @@ static inline void emit_cmp8_gs(struct emit *e, uint32_t disp)
     emit_1(e, 0);
 }
 
+/* test byte gs:[disp32], imm8 */
+static inline void emit_test8_gs(struct emit *e, uint32_t disp, uint8_t imm)
+{
+    static const uint8_t op[] = {0x65, 0xf6, 0x04, 0x25};
+
+    emit_bytes(e, op, sizeof(op));
+    emit_4(e, disp);
+    emit_1(e, imm);
+}
+
 /* No-ops up to a multiple of `n` (at most 8), as one instruction. */
 static inline void emit_align(struct emit *e, unsigned n)
 {

@@ -340,6 +340,28 @@ static void do_push(struct xlat *x, unsigned i)
     l->after = emit_here(x->e);
 }
 
+/* PUSH of memory: the value is read before RSP moves, and stays in tmp[2] over the second look-up.
+ */
+static void do_push_mem(struct xlat *x, unsigned i)
+{
+    uint8_t *mark = x->e->p;
+
+    if (!xinsn_address(x, i, &x->in[i].op[0])) {
+        x->e->p = mark;
+        xinsn_interp(x, i);
+        return;
+    }
+    xinsn_before_clobber(x, x->live_in[i + 1]);
+    struct lookup *from = xinsn_look_up(x, i, false, 8, 0);
+    xinsn_load_t0(x->e, T1);
+    emit_store_gs(x->e, T1, CPU(tmp[2]));
+    struct lookup *to = xinsn_push_slot(x, i, x->live_in[i + 1]);
+    emit_load_gs(x->e, T1, CPU(tmp[2]));
+    xinsn_store_t0(x->e, T1);
+    xinsn_rsp_add(x, -8);
+    to->after = from->after = emit_here(x->e);
+}
+
 static void do_pop(struct xlat *x, unsigned i)
 {
     bool high;
@@ -460,6 +482,12 @@ void xinsn_emit(struct xlat *x, unsigned i)
         do_div(x, i);
         break;
     case WAY_NOP:
+        break;
+    case WAY_STRING:
+        xstring_emit(x, i);
+        break;
+    case WAY_PUSHMEM:
+        do_push_mem(x, i);
         break;
     case WAY_PUSHF:
     case WAY_POPF:

@@ -82,6 +82,9 @@ unsigned xinsn_host_reg(unsigned g);          /* of a guest register that has on
 bool xinsn_in_memory(unsigned g);
 void xinsn_emit(struct xlat *x, unsigned i);
 
+/* --- xstring.c */
+void xstring_emit(struct xlat *x, unsigned i);
+
 /* --- xsys.c */
 void xsys_emit(struct xlat *x, unsigned i);
 

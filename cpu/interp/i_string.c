@@ -167,21 +167,32 @@ static uint64_t movs_bulk(struct vcpu *v, const struct insn *i, uint64_t max, bo
     return n;
 }
 
+/* The host's own string instruction of each element size; DF is clear in C. */
+#define BY_SIZE(size, op, ...)                      \
+    do {                                            \
+        switch (size) {                             \
+        case 1:                                     \
+            __asm__ volatile(op "b" : __VA_ARGS__); \
+            break;                                  \
+        case 2:                                     \
+            __asm__ volatile(op "w" : __VA_ARGS__); \
+            break;                                  \
+        case 4:                                     \
+            __asm__ volatile(op "l" : __VA_ARGS__); \
+            break;                                  \
+        default:                                    \
+            __asm__ volatile(op "q" : __VA_ARGS__); \
+        }                                           \
+    } while (0)
+
 static uint64_t stos_bulk(struct vcpu *v, const struct insn *i, uint64_t max, bool *end)
 {
     uint8_t *to;
-    uint64_t n = run_of(v, i, RDI, MMU_WRITE, max, &to), val = v->s.gpr[RAX];
+    uint64_t n = run_of(v, i, RDI, MMU_WRITE, max, &to), left = n;
 
     if (!n)
         return 0;
-    val &= operand_mask(i->opsize);
-    if (val == (uint8_t)val * (0x0101010101010101u & operand_mask(i->opsize))) {
-        memset(to, (uint8_t)val, n * i->opsize);
-        strop_move(v, i, RDI, n);
-        return n;
-    }
-    for (uint64_t k = 0; k < n; k++)
-        memcpy(to + k * i->opsize, &val, i->opsize);
+    BY_SIZE(i->opsize, "rep stos", "+D"(to), "+c"(left) : "a"(v->s.gpr[RAX]) : "memory");
     strop_move(v, i, RDI, n);
     return n;
 }
@@ -196,41 +207,48 @@ static uint64_t element_at(const uint8_t *p, uint64_t k, unsigned size)
 
 static uint64_t scas_bulk(struct vcpu *v, const struct insn *i, uint64_t max, bool *end)
 {
-    uint64_t k, acc = operand_reg(v, RAX * 8, i->opsize), val = 0;
+    uint64_t acc = operand_reg(v, RAX * 8, i->opsize);
     bool until_equal = i->flags & I_REPNE;
     uint8_t *at;
-    uint64_t n = run_of(v, i, RDI, MMU_READ, max, &at);
+    uint64_t n = run_of(v, i, RDI, MMU_READ, max, &at), left = n;
 
     if (!n)
         return 0;
-    for (k = 0; k < n && !*end; k++) {
-        val = element_at(at, k, i->opsize);
-        *end = (val == acc) == until_equal;
-    }
+    const uint8_t *p = at;
+    if (until_equal)
+        BY_SIZE(i->opsize, "repne scas", "+D"(p), "+c"(left) : "a"(acc) : "memory", "cc");
+    else
+        BY_SIZE(i->opsize, "repe scas", "+D"(p), "+c"(left) : "a"(acc) : "memory", "cc");
+    n -= left;
+    uint64_t val = element_at(at, n - 1, i->opsize);
+    *end = (val == acc) == until_equal;
     compare(v, acc, val, i->opsize);
-    strop_move(v, i, RDI, k);
-    return k;
+    strop_move(v, i, RDI, n);
+    return n;
 }
 
 static uint64_t cmps_bulk(struct vcpu *v, const struct insn *i, uint64_t max, bool *end)
 {
     bool until_equal = i->flags & I_REPNE;
-    uint64_t k, x = 0, y = 0;
     uint8_t *a, *b;
     uint64_t n = run_of(v, i, RSI, MMU_READ, max, &a);
 
     n = n ? run_of(v, i, RDI, MMU_READ, n, &b) : 0;
     if (!n)
         return 0;
-    for (k = 0; k < n && !*end; k++) {
-        x = element_at(a, k, i->opsize);
-        y = element_at(b, k, i->opsize);
-        *end = (x == y) == until_equal;
-    }
+    const uint8_t *p = a, *q = b;
+    uint64_t left = n;
+    if (until_equal)
+        BY_SIZE(i->opsize, "repne cmps", "+S"(p), "+D"(q), "+c"(left) : : "memory", "cc");
+    else
+        BY_SIZE(i->opsize, "repe cmps", "+S"(p), "+D"(q), "+c"(left) : : "memory", "cc");
+    n -= left;
+    uint64_t x = element_at(a, n - 1, i->opsize), y = element_at(b, n - 1, i->opsize);
+    *end = (x == y) == until_equal;
     compare(v, x, y, i->opsize);
-    strop_move(v, i, RSI, k);
-    strop_move(v, i, RDI, k);
-    return k;
+    strop_move(v, i, RSI, n);
+    strop_move(v, i, RDI, n);
+    return n;
 }
 
 static int movs(struct vcpu *v, const struct insn *i)
