@@ -270,14 +270,24 @@ static enum way stack(const struct xinsn *x)
     return WAY_INTERP;
 }
 
-/* REP MOVS or REP STOS with 64-bit addresses and no segment base. */
-static bool whole_string(const struct xinsn *x)
+/* String instructions with 64-bit addresses and no segment base. */
+static enum way string(const struct xinsn *x)
 {
-    if (!(x->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPNE)) ||
-        x->z.address_width != 64 || x->z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS ||
+    bool repeated = x->z.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE |
+                                       ZYDIS_ATTRIB_HAS_REPZ | ZYDIS_ATTRIB_HAS_REPNE);
+
+    if (x->z.address_width != 64 || x->z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS ||
         x->z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS)
-        return false;
-    return (x->z.opcode & 0xfe) == 0xa4 || (x->z.opcode & 0xfe) == 0xaa;
+        return WAY_INTERP;
+    switch (x->z.opcode & 0xfe) {
+    case 0xa4: /* MOVS */
+    case 0xaa: /* STOS */
+        return repeated ? WAY_REPEAT : WAY_STRING;
+    case 0xac: /* LODS */
+        return repeated ? WAY_INTERP : WAY_STRING;
+    default:
+        return WAY_INTERP;
+    }
 }
 
 /* A 32- or 64-bit division can be checked for #DE before it is made. */
@@ -375,10 +385,9 @@ void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mod
             k->reads = 0;
         return;
     case ZYDIS_CATEGORY_STRINGOP:
-        if (whole_string(x)) {
-            k->way = WAY_STRING;
+        k->way = string(x);
+        if (k->way != WAY_INTERP)
             k->reads = 0;
-        }
         return;
     case ZYDIS_CATEGORY_NOP:
     case ZYDIS_CATEGORY_WIDENOP:

@@ -29,7 +29,8 @@ enum way {
     WAY_CLD,
     WAY_SWAPGS,
     WAY_FROM_SEG, /* MOV register, segment register */
-    WAY_STRING,   /* REP MOVS, REP STOS: xstring.c */
+    WAY_STRING,   /* MOVS, STOS, LODS: xstring.c */
+    WAY_REPEAT,   /* REP MOVS, REP STOS */
     WAY_PUSHMEM,
     WAY_BITMEM, /* BT and its kin, memory and a register's offset */
 };

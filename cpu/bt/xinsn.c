@@ -484,7 +484,10 @@ void xinsn_emit(struct xlat *x, unsigned i)
     case WAY_NOP:
         break;
     case WAY_STRING:
-        xstring_emit(x, i);
+        xstring_one(x, i);
+        break;
+    case WAY_REPEAT:
+        xstring_repeat(x, i);
         break;
     case WAY_PUSHMEM:
         do_push_mem(x, i);

@@ -83,7 +83,8 @@ bool xinsn_in_memory(unsigned g);
 void xinsn_emit(struct xlat *x, unsigned i);
 
 /* --- xstring.c */
-void xstring_emit(struct xlat *x, unsigned i);
+void xstring_one(struct xlat *x, unsigned i);
+void xstring_repeat(struct xlat *x, unsigned i);
 
 /* --- xsys.c */
 void xsys_emit(struct xlat *x, unsigned i);
