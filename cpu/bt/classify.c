@@ -353,6 +353,18 @@ static bool system_way(const struct xinsn *x, uint32_t mode, struct kind *k)
     default:
         return false;
     }
+
+/* MOV to and from CR and DR: what follows may be fetched and run under other rules. */
+static bool system_register(const struct xinsn *x)
+{
+    for (unsigned i = 0; i < x->z.operand_count_visible; i++) {
+        if (x->op[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        ZydisRegisterClass c = ZydisRegisterGetClass(x->op[i].reg.value);
+        if (c == ZYDIS_REGCLASS_CONTROL || c == ZYDIS_REGCLASS_DEBUG)
+            return true;
+    }
+    return false;
 }
 
 void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mode, struct kind *k)
@@ -430,7 +442,7 @@ void classify(const struct xinsn *x, const struct cpu_model *model, uint32_t mod
             return;
         }
     }
-    if (!set_offered(x, model, &vec_set) || !plain_category(x)) {
+    if (!set_offered(x, model, &vec_set) || !plain_category(x) || system_register(x)) {
         k->way = WAY_INTERP_END; /* unknown territory may change what the block's key holds */
         return;
     }

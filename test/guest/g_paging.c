@@ -231,9 +231,37 @@ static int all_or_nothing(void)
     return 0;
 }
 
+/* A CR3 load counts for the very next fetch: the page of the running code is another then. The code
+ * maps that other one in its own place, loads CR3, takes a number, and maps itself back. */
+static int code_changes_places(void)
+{
+    static const uint8_t code[] = {
+        0x48, 0x89, 0x37,          /* mov [rdi], rsi */
+        0x0f, 0x22, 0xda,          /* mov cr3, rdx */
+        0xb8, 1,    0,    0,    0, /* mov eax, 1 */
+        0x48, 0x89, 0x0f,          /* mov [rdi], rcx */
+        0x0f, 0x22, 0xda, 0xc3,    /* mov cr3, rdx; ret */
+    };
+    uint64_t a = page(20), b = page(21), rax = a;
+
+    for (unsigned i = 0; i < sizeof(code); i++)
+        *(volatile uint8_t *)(a + i) = *(volatile uint8_t *)(b + i) = code[i];
+    *(volatile uint8_t *)(b + 7) = 2;
+    for (unsigned round = 0; round < 2; round++, rax = a) {
+        __asm__ volatile("call *%%rax"
+                         : "+a"(rax)
+                         : "D"(pte(a)), "S"(*pte(b)), "c"(*pte(a)), "d"(rdcr3())
+                         : "memory", "cc");
+        CHECK(80, rax == 2);
+    }
+    return 0;
+}
+
 int guest(void)
 {
     int r = accessed_dirty();
+
+    r = r ? r : code_changes_places();
 
     r = r ? r : write_protect();
     r = r ? r : no_execute();
