@@ -31,6 +31,7 @@ static const char help[] =
     "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
     "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
     "  --perf-map           bt: write /tmp/perf-PID.map, the guest's code for perf(1)\n"
+    "  --lockstep           bt and interp at once, compared block by block: slow, for developers\n"
     "  --stats              counters on stderr at the end\n\n"
     "Exit status: 0 when the machine powers off, resets or the time is up with --timeout (124);\n"
     "the value written to the exit port; 125 when kiln failed.\n";
@@ -48,7 +49,8 @@ enum {
     OPT_VSOCK,
     OPT_TIMEOUT,
     OPT_STATS,
-    OPT_PERF_MAP
+    OPT_PERF_MAP,
+    OPT_LOCKSTEP
 };
 
 enum { EXIT_TIMEOUT = 124, ESCAPE = 1 /* Ctrl-A */ };
@@ -93,6 +95,23 @@ static int add_share(struct vm_conf *vm, char *text, struct err *e)
     return 0;
 }
 
+static void show_difference(void *ctx, const char *text)
+{
+    (void)ctx;
+    fputs(text, stderr);
+}
+
+static int set_lockstep(struct vm_conf *vm, struct err *e)
+{
+    if (strcmp(vm->engine, "auto") != 0 || vm->cpus != 1)
+        return err_set(e, -EINVAL,
+                       "--lockstep is bt and interp at once, with one CPU: leave out "
+                       "--engine and --cpus");
+    vm->engine = "lockstep";
+    vm->differs = show_difference;
+    return 0;
+}
+
 static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
 {
     static const struct option opts[] = {
@@ -109,11 +128,13 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         {"vsock", 1, NULL, OPT_VSOCK},
         {"timeout", 1, NULL, OPT_TIMEOUT},
         {"perf-map", 0, NULL, OPT_PERF_MAP},
+        {"lockstep", 0, NULL, OPT_LOCKSTEP},
         {"stats", 0, NULL, OPT_STATS},
         {"help", 0, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     uint64_t n;
+    bool lockstep = false;
     int c, r = 0;
 
     while (r >= 0 && (c = getopt_long(argc, argv, "m:h", opts, NULL)) != -1) {
@@ -161,6 +182,9 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         case OPT_PERF_MAP:
             a->vm.perf_map = true;
             break;
+        case OPT_LOCKSTEP:
+            lockstep = true;
+            break;
         case OPT_STATS:
             a->stats = a->vm.count_insns = true;
             break;
@@ -175,6 +199,8 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         return err_set(e, -EINVAL, "unexpected argument '%s'", argv[optind]);
     if (r >= 0 && !a->vm.kernel)
         return err_set(e, -EINVAL, "--kernel is missing");
+    if (r >= 0 && lockstep)
+        r = set_lockstep(&a->vm, e);
     return r;
 }
 

@@ -75,6 +75,9 @@ void print_stats(const struct vm_report *r)
         fputs(":", stderr);
     print_some(vectors, s->vectors, ARRAY_LEN(vectors));
     fputs("\n", stderr);
+    if (s->compared)
+        fprintf(stderr, "lockstep      %llu blocks agreed, %llu not compared\n", (ull)s->compared,
+                (ull)s->not_compared);
     if (s->fallbacks)
         print_interpreted(r);
 }

@@ -33,7 +33,7 @@ _kiln_boot() {
         --kernel | --initrd | --disk | --vsock) _filedir; return ;;
         --cmdline | --cpus | -m | --memory | --timeout | --code-cache) return ;;
     esac
-    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --code-cache --console --vsock --timeout --stats --perf-map --help"
+    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --code-cache --console --vsock --timeout --stats --perf-map --lockstep --help"
 }
 
 _kiln() {

@@ -45,6 +45,7 @@ complete -c kiln -n '__fish_seen_subcommand_from boot' -l cmdline -x -d 'kernel 
 complete -c kiln -n '__fish_seen_subcommand_from boot' -l disk -r -F -d 'disk image'
 complete -c kiln -n '__fish_seen_subcommand_from boot' -l share -x -d 'a folder for the guest'
 complete -c kiln -n '__fish_seen_subcommand_from boot' -l console -x -a 'stdio none' -d 'console'
+complete -c kiln -n '__fish_seen_subcommand_from boot' -l lockstep -d 'compare bt with interp'
 complete -c kiln -n '__fish_seen_subcommand_from boot' -l vsock -r -F -d 'socket of virtio-vsock'
 
 complete -c kiln -n '__fish_seen_subcommand_from check' -l format -x -a 'table json' -d 'output format'

@@ -38,7 +38,10 @@ struct cpu_vm_conf { /* all borrowed, outlive the cpu_vm */
     const struct cpu_model *model; /* model->cpus = how many vCPUs may be made */
     uint64_t code_cache_bytes;     /* bt: CPU_CODE_CACHE_MIN..MAX; 0 = default */
     bool perf_map;                 /* bt: write /tmp/perf-PID.map */
-    bool count_insns;              /* bt: count instructions, which costs time */
+    /* lockstep: what two engines did differently, in words, before it stops. vCPU's thread. */
+    void (*differs)(void *ctx, const char *text);
+    void *differs_ctx;
+    bool count_insns; /* bt: count instructions, which costs time */
 };
 
 enum cpu_exit_kind {
@@ -90,7 +93,8 @@ struct cpu_stats {
     uint64_t xlat_ns;                 /* bt: time it took */
     uint64_t flushes;                 /* of all blocks at once */
     uint64_t interrupts, exceptions, msr_faults;
-    uint64_t vectors[32]; /* exceptions delivered, by vector */
+    uint64_t vectors[32];            /* exceptions delivered, by vector */
+    uint64_t compared, not_compared; /* lockstep: blocks */
 };
 
 /* *sum += *s */
@@ -150,6 +154,9 @@ struct cpu_engine {
 };
 
 extern const struct cpu_engine cpu_kvm, cpu_bt, cpu_interp;
+/* bt and interp together, one vCPU, to compare them: for developers, and not among cpu_engines().
+ */
+extern const struct cpu_engine cpu_lockstep;
 
 /* By name; "auto" measures (kvm if hardware, else the fastest software engine).
  * Errors: -EINVAL unknown name, or probe's. */

@@ -39,6 +39,10 @@ int cpu_engine_pick(const char *name, const struct cpu_engine **ret, struct err 
 
     if (!strcmp(name, "auto"))
         return pick_fastest(ret, e);
+    if (!strcmp(name, cpu_lockstep.name)) {
+        *ret = &cpu_lockstep;
+        return 0;
+    }
     for (unsigned n = 0; engines[n]; n++) {
         if (strcmp(name, engines[n]->name))
             continue;

@@ -150,6 +150,7 @@ void mem_wrote(struct mem *m, gpa_t gpa, size_t len)
 
     if (off < 0)
         return;
+    atomic_fetch_add(&m->wrote, 1);
     atomic_thread_fence(memory_order_seq_cst);
     int64_t first = off >> MEM_PAGE_SHIFT;
     int64_t last = (int64_t)((uint64_t)off + len - 1) >> MEM_PAGE_SHIFT;

@@ -50,6 +50,7 @@ struct mem {                /* fields are private to mem/ and cpu/ */
      * mem_write() or mem_wrote(). Set by the software engines' VM. */
     void (*code_written)(void *ctx, gpa_t gpa, size_t len);
     void *code_ctx;
+    _Atomic uint64_t wrote; /* times that others than the CPUs wrote */
 };
 
 struct mem_region { /* one contiguous piece, for KVM slots, vhost-user, e820 */

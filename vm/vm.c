@@ -298,6 +298,8 @@ static struct cpu_vm_conf cpus_conf(struct vm *vm)
         .model = &vm->model,
         .code_cache_bytes = vm->code_cache_bytes,
         .perf_map = vm->perf_map,
+        .differs = vm->differs,
+        .differs_ctx = vm->differs_ctx,
         .count_insns = vm->count_insns,
     };
 }
@@ -403,6 +405,8 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
     vm->n_cpus = c->cpus;
     vm->code_cache_bytes = c->code_cache_bytes;
     vm->perf_map = c->perf_map;
+    vm->differs = c->differs;
+    vm->differs_ctx = c->differs_ctx;
     vm->count_insns = c->count_insns;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);

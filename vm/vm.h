@@ -34,9 +34,11 @@ struct vm_share {           /* a folder of the host, by virtio-fs */
 struct vm_conf { /* borrowed during vm_new() */
     unsigned cpus;
     uint64_t ram_bytes;
-    const char *engine;          /* "auto", "kvm", ... */
-    uint64_t code_cache_bytes;   /* bt: CPU_CODE_CACHE_MIN..MAX; 0 = default */
-    bool perf_map;               /* bt: write /tmp/perf-PID.map */
+    const char *engine;                           /* "auto", "kvm", ... */
+    uint64_t code_cache_bytes;                    /* bt: CPU_CODE_CACHE_MIN..MAX; 0 = default */
+    bool perf_map;                                /* bt: write /tmp/perf-PID.map */
+    void (*differs)(void *ctx, const char *text); /* engine "lockstep": cpu_vm_conf.differs */
+    void *differs_ctx;
     bool count_insns;            /* bt: count instructions, which costs time */
     const char *kernel, *initrd; /* paths; initrd may be NULL */
     int initrd_fd;               /* instead of initrd; -1 = none */

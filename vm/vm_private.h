@@ -42,6 +42,8 @@ struct vm {
     struct mem *mem;
     struct cpu_model model;
     uint64_t code_cache_bytes; /* for engines that keep code */
+    void (*differs)(void *ctx, const char *text);
+    void *differs_ctx;
     bool perf_map, count_insns;
     struct clock clock;
     struct timerq timers;

@@ -294,6 +294,45 @@ static int exec(struct vcpu *v)
     return SOFT_BREAK;
 }
 
+/* --- for lockstep ---------------------------------------------------------- */
+
+void bt_vm_apart(struct soft_vm *vm)
+{
+    ((struct bt_vm *)vm->engine)->apart = true;
+}
+
+int bt_piece_at(struct vcpu *v, struct bt_piece *p)
+{
+    struct bt_cpu *c = cpu_of(v);
+    int stop;
+
+    *p = (struct bt_piece){0};
+    if (!translatable(v))
+        return interp_block(v);
+    struct block *k = block_at(c, mode_index(c), &stop);
+    if (!k)
+        return stop;
+    p->block = k;
+    if (k->interpreted)
+        return bt_run_piece(v, p);
+    p->insns = k->insns;
+    p->bytes = k->bytes;
+    p->gpa = k->gpa;
+    return SOFT_OK;
+}
+
+/* Nothing is linked and no jump remembered, so that every block leaves to here. */
+int bt_run_piece(struct vcpu *v, struct bt_piece *p)
+{
+    struct bt_cpu *c = cpu_of(v);
+    struct link *link;
+
+    set_gs(c);
+    int stop = run_blocks(c, p->block, &link);
+    p->cut = c->called_out;
+    return stop;
+}
+
 void bt_stats(struct vcpu *v, struct cpu_stats *out)
 {
     const struct bt_cpu *c = cpu_of(v);

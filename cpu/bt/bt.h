@@ -84,6 +84,8 @@ struct block {
     uint64_t chunks; /* of the page, that it was made from: mem_chunks() */
     uint32_t mode;   /* index into bt_vm.modes */
     bool dead;
+    bool interpreted;              /* one instruction, by the interpreter */
+    uint16_t insns, bytes;         /* guest's */
     const void *entry_m, *entry_f; /* flags in memory; in EFLAGS */
     const void *body;              /* where both lead */
     uint8_t *patch;                /* writable address of the body's first 8 bytes */
@@ -158,6 +160,7 @@ struct bt_vm {
     const void *stub_miss[TLB_SETS][2][2]; /* [set][write][vec] */
     const void *stub_interp[2];            /* [vec] */
     bool count;                            /* instructions, for statistics */
+    bool apart;                            /* bt_vm_apart() */
     uint32_t modes[MODES_MAX];
     unsigned n_modes;
     struct block *hash[1 << BLOCK_HASH_BITS];

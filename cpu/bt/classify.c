@@ -353,6 +353,7 @@ static bool system_way(const struct xinsn *x, uint32_t mode, struct kind *k)
     default:
         return false;
     }
+}
 
 /* MOV to and from CR and DR: what follows may be fetched and run under other rules. */
 static bool system_register(const struct xinsn *x)

@@ -42,12 +42,30 @@ static bool decode_one(struct xlat *x, unsigned off, struct xinsn *i, struct kin
     return true;
 }
 
+/* Executed twice it would not say the same: for lockstep it must stand alone. */
+static bool of_the_machine(const struct xinsn *i)
+{
+    switch (i->z.mnemonic) {
+    case ZYDIS_MNEMONIC_CPUID:
+    case ZYDIS_MNEMONIC_RDMSR:
+    case ZYDIS_MNEMONIC_RDTSC:
+    case ZYDIS_MNEMONIC_RDTSCP:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void decode(struct xlat *x, unsigned off)
 {
     x->n = 0;
     x->chunks = 0;
     x->off[0] = (uint16_t)off;
     while (x->n < BLOCK_INSNS_MAX && decode_one(x, off, &x->in[x->n], &x->kind[x->n])) {
+        if (x->apart && of_the_machine(&x->in[x->n]))
+            x->kind[x->n].way = WAY_INTERP_END;
+        if (x->apart && x->n && x->kind[x->n].way == WAY_INTERP_END)
+            return;
         off += x->in[x->n].z.length;
         x->off[++x->n] = (uint16_t)off;
         if (xflow_ends(x->kind[x->n - 1].way))
@@ -219,6 +237,9 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     k->gpa = gpa;
     k->mode = mode;
     k->chunks = x->chunks;
+    k->insns = (uint16_t)x->n;
+    k->bytes = x->off[x->n] - x->off[0];
+    k->interpreted = x->kind[0].way == WAY_INTERP_END;
     x->e = &b->code.e;
     x->b = b;
     x->k = k;
@@ -265,6 +286,7 @@ struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint3
     x->model = b->vm->c.model;
     x->mode = b->modes[mode];
     x->hot = __atomic_load_n(&b->smc[mem_page(b->vm->c.mem, gpa)].hot, __ATOMIC_RELAXED);
+    x->apart = b->apart;
     decode(x, gpa & (MEM_PAGE - 1));
     *alone = x->n == 0; /* undefined, or it crosses the page: by the interpreter */
     if (*alone)

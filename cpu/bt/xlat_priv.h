@@ -39,6 +39,7 @@ struct xlat {
     enum st st;
     bool vec;     /* the block uses vector registers */
     unsigned set; /* TLB set of the mode */
+    bool apart;   /* bt_vm_apart() */
     struct emit *e;
     const struct bt_vm *b;
     struct block *k;

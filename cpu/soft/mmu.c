@@ -2,6 +2,8 @@
 
 #include <assert.h>
 
+#include "cpu/soft/overlay.h"
+
 #define PTE_P 1ull
 #define PTE_W 2ull
 #define PTE_U 4ull
@@ -57,15 +59,20 @@ static unsigned set_of(const struct vcpu *v, unsigned access)
 }
 
 /* A table outside RAM reads as ones, as the bus would: a reserved-bit fault. */
-static uint64_t load_entry(const struct mem *m, gpa_t gpa, bool wide)
+static uint64_t load_entry(const struct vcpu *v, gpa_t gpa, bool wide)
 {
-    const uint8_t *p = mem_hva(m, gpa);
+    const uint8_t *p = mem_hva(v->vm->c.mem, gpa);
+    uint64_t e;
 
     if (!p)
         return wide ? UINT64_MAX : UINT32_MAX;
     if (wide)
-        return __atomic_load_n((const uint64_t *)(const void *)p, __ATOMIC_RELAXED);
-    return __atomic_load_n((const uint32_t *)(const void *)p, __ATOMIC_RELAXED);
+        e = __atomic_load_n((const uint64_t *)(const void *)p, __ATOMIC_RELAXED);
+    else
+        e = __atomic_load_n((const uint32_t *)(const void *)p, __ATOMIC_RELAXED);
+    if (v->overlay)
+        overlay_load(v->overlay, p, &e, wide ? 8 : 4);
+    return e;
 }
 
 static uint64_t reserved_bits(const struct vcpu *v)
@@ -78,7 +85,7 @@ static uint64_t reserved_bits(const struct vcpu *v)
 /* One entry read: false when the walk ends here with w->fault. */
 static bool take_entry(const struct vcpu *v, struct walk *w, gpa_t at, uint64_t rsvd, uint64_t *out)
 {
-    uint64_t e = load_entry(v->vm->c.mem, at, w->wide);
+    uint64_t e = load_entry(v, at, w->wide);
 
     if (!(e & PTE_P)) {
         w->fault = 0;
@@ -118,7 +125,7 @@ static bool walk_wide(const struct vcpu *v, gva_t gva, struct walk *w)
         uint64_t bad = rsvd;
 
         if (!lma && level == 2) { /* PDPTE: no R/W, U/S, A; other bits reserved (table 4-8) */
-            e = load_entry(v->vm->c.mem, table + index * 8, true);
+            e = load_entry(v, table + index * 8, true);
             w->fault = e & PTE_P ? PF_P | PF_RSVD : 0;
             if (!(e & PTE_P) || (e & (reserved_bits(v) | PTE_NX | 0x1e6)))
                 return false;
@@ -260,6 +267,10 @@ static bool set_ad(struct vcpu *v, struct walk *w, bool dirty)
 
         if (want == old)
             continue;
+        if (v->overlay) {
+            (void)overlay_store(v->overlay, p, &want, w->wide ? 8 : 4); /* full: refused later */
+            continue;
+        }
         if (w->wide) {
             ok = __atomic_compare_exchange_n((uint64_t *)(void *)p, &old, want, false,
                                              __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -346,6 +357,11 @@ static int lookup(struct vcpu *v, gva_t gva, unsigned access, struct tlb_entry *
             return fault(v, gva, access, set, PF_P);
         if (!set_ad(v, &w, write))
             continue;
+        if (v->overlay) {
+            *out = &v->overlay->entry;
+            v->overlay->entry.gpa = w.gpa & ~(gpa_t)(MEM_PAGE - 1);
+            return v->overlay->refused ? SOFT_EXIT : SOFT_OK;
+        }
         if (w.n && write)
             w.entry[w.n - 1].val |= PTE_D;
         fill(v, t, gva, &w, set, r);
@@ -510,8 +526,21 @@ int mmu_read_slow(struct vcpu *v, gva_t gva, void *dst, unsigned len, unsigned a
     if (!hva)
         return mmio_read(v, gpa, dst, len);
     copy_in(dst, hva, len);
+    if (v->overlay)
+        overlay_load(v->overlay, hva, dst, len);
     meet(v, gva, len, access);
     return SOFT_OK;
+}
+
+/* A store that is only pretended: not into code, which would have to be decoded anew. */
+static int store_beside(struct vcpu *v, gpa_t gpa, uint8_t *hva, const void *src, unsigned len)
+{
+    struct mem *m = v->vm->c.mem;
+    uint64_t code = atomic_load_explicit(&m->code[mem_page(m, gpa)], memory_order_relaxed);
+
+    if (code & mem_chunks(gpa & (MEM_PAGE - 1), len))
+        return overlay_refuse(v->overlay);
+    return overlay_store(v->overlay, hva, src, len);
 }
 
 int mmu_write_slow(struct vcpu *v, gva_t gva, const void *src, unsigned len, unsigned access)
@@ -538,6 +567,10 @@ int mmu_write_slow(struct vcpu *v, gva_t gva, const void *src, unsigned len, uns
     uint8_t *hva = mem_hva(v->vm->c.mem, gpa);
     if (!hva)
         return mmio_write(v, gpa, src, len);
+    if (v->overlay) {
+        meet(v, gva, len, access);
+        return store_beside(v, gpa, hva, src, len);
+    }
     copy_out(hva, src, len);
     stored(v, gpa, len);
     meet(v, gva, len, access);
@@ -566,7 +599,7 @@ int mmu_rmw_ptr(struct vcpu *v, gva_t gva, unsigned len, uint8_t **hva)
     if (crosses(gva, len))
         return mmu_probe(v, gva, len, MMU_RMW);
     int r = lookup(v, gva, MMU_RMW, &t);
-    if (!r && !v->watch && t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)))
+    if (!r && !v->watch && !v->overlay && t->wr == (gva & ~(gva_t)(MEM_PAGE - 1)))
         *hva = (uint8_t *)(gva + t->addend);
     return r;
 }
@@ -579,7 +612,7 @@ int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned
 
     *hva = NULL;
     *room = MEM_PAGE - (gva & (MEM_PAGE - 1));
-    if (!r && !v->watch && (is_write(access) ? t->wr == page : t->rd == page))
+    if (!r && !v->watch && !v->overlay && (is_write(access) ? t->wr == page : t->rd == page))
         *hva = (uint8_t *)(gva + t->addend);
     return r;
 }

@@ -5,6 +5,7 @@
 
 #include "cpu/soft/lapic.h"
 #include "cpu/soft/mmu.h"
+#include "cpu/soft/overlay.h"
 
 static uint64_t ones(unsigned len)
 {
@@ -42,6 +43,8 @@ static bool replayed(struct vcpu *v, bool pio, gpa_t addr, unsigned len, bool wr
 
 int soft_mmio(struct vcpu *v, gpa_t gpa, unsigned len, bool write, uint64_t *val)
 {
+    if (v->overlay)
+        return overlay_refuse(v->overlay);
     if (lapic_claims(v, gpa)) {
         unsigned off = gpa & (MEM_PAGE - 1);
 
@@ -93,6 +96,8 @@ static int port_io(struct vcpu *v, uint16_t port, unsigned len, bool write, uint
 
     if (r)
         return r;
+    if (v->overlay)
+        return overlay_refuse(v->overlay);
     if (replayed(v, true, port, len, write, &x)) {
         *val = (uint32_t)x;
         return SOFT_OK;

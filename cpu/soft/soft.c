@@ -336,7 +336,7 @@ void soft_mode_update(struct vcpu *v)
     v->cur_tlb = v->tlb[cpl == 3 ? TLB_USER : m & MODE_SMAP ? TLB_KERNEL_SMAP : TLB_KERNEL];
     v->align_check = cpl == 3 && (s->cr0 & CR0_AM) && (s->rflags & FL_AC);
     v->watch = data_breakpoints(s->dr[7]);
-    if (v->align_check || v->watch)
+    if (v->align_check || v->watch || v->overlay)
         v->cur_tlb = mmu_no_fast_path;
     v->step = (s->rflags & FL_TF) || (s->dr[7] & DR7_ANY);
     if (v->step)

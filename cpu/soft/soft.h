@@ -115,6 +115,7 @@ struct soft_exc {
 };
 
 struct soft_vm;
+struct overlay;
 
 struct lapic_timer {
     struct timer t;
@@ -132,6 +133,7 @@ struct vcpu {
     const struct tlb_entry *cur_tlb; /* set for explicit accesses at the current mode */
     bool align_check;                /* CR0.AM, EFLAGS.AC, CPL 3: accesses take the slow path */
     bool watch;                      /* a breakpoint register is set on data: likewise */
+    struct overlay *overlay;         /* borrowed while stores are pretended: overlay.h */
     uint64_t watch_hit;              /* DR6 bits of those met by the instruction under way */
     struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
     uint64_t tlb_local[TLB_SETS][TLB_SIZE / 64]; /* slots that a CR3 load must drop */
@@ -207,6 +209,7 @@ struct soft_vm {
     struct cpu_vm_conf c;
     const struct soft_engine_ops *ops;
     void *engine; /* owned by the engine, per VM */
+    void *around; /* owned by an engine that wraps that one */
     struct vcpu *vcpu[CPUS_MAX];
     unsigned n;
     _Atomic uint32_t *code_gen; /* [ram pages] bumped when code in the page changed */

@@ -448,7 +448,7 @@ int main(int argc, char **argv)
     printf("diff: --seed %" PRIu64 " --first %" PRIu64 " --cases %" PRIu64 ", host against %s\n",
            g.seed, o.first, o.cases, o.engine);
     (void)fflush(stdout);
-    dead_flags = strcmp(o.engine, "bt") == 0 ? FL_ARITH : 0;
+    dead_flags = strcmp(o.engine, "interp") != 0 ? FL_ARITH : 0;
     if (cpu_engine_pick(o.engine, &engine, &e) < 0 || cpu_model_init(&model, 1, 1000000, &e) < 0) {
         printf("%s\n", e.msg);
         return 1;

@@ -476,6 +476,11 @@ static int run(struct machine *m, struct err *e)
     return 0;
 }
 
+static void print_difference(void *ctx, const char *text)
+{
+    printf("%s", text);
+}
+
 /* 0 pass, 1 fail, SKIP */
 static int on_engine(const char *path, const struct cpu_engine *eng)
 {
@@ -498,6 +503,11 @@ static int on_engine(const char *path, const struct cpu_engine *eng)
         printf("%s: not a guest\n", path);
         exit(1);
     }
+    if (m->header.cpus > 1 && eng == &cpu_lockstep) {
+        printf("lockstep: skipped: it runs one CPU\n");
+        r = SKIP;
+        goto out;
+    }
     if (m->header.exact && !strcmp(eng->name, "kvm") && !hw) {
         printf("kvm: skipped: this host's KVM emulates ring 0 and does not follow the SDM there\n");
         r = SKIP;
@@ -512,6 +522,7 @@ static int on_engine(const char *path, const struct cpu_engine *eng)
     conf.clock = &m->clock;
     conf.timers = &m->timers;
     conf.model = &m->model;
+    conf.differs = print_difference;
     if (eng->vm_new(&conf, &m->vm, &e) < 0 || run(m, &e) < 0)
         goto fail;
     r = m->status != 0;
@@ -540,6 +551,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: runner GUEST.elf [ENGINE]\n");
         return 2;
     }
+    if (argc > 2 && !strcmp(argv[2], cpu_lockstep.name))
+        return on_engine(argv[1], &cpu_lockstep);
     for (const struct cpu_engine *const *p = cpu_engines(); *p; p++) {
         if (argc > 2 && strcmp(argv[2], (*p)->name))
             continue;

@@ -171,6 +171,19 @@ def test_a_perf_map_names_what_lies_in_the_code_cache(w):
         assert any(n.startswith(part) for n in names), part
 
 
+def test_bt_and_interp_agree_on_a_whole_boot_of_kilns_kernel(w):
+    """Block by block, until init has done its work: some 13 million blocks."""
+    command = w.command(kernel("kiln", "vmlinux"), "bt", 1, "") + ["--lockstep", "--stats"]
+    for flag in ("--engine", "--cpus"):
+        del command[command.index(flag):command.index(flag) + 2]
+    done = subprocess.run(command, input=b"hello\n", capture_output=True, timeout=LIMIT, check=False)
+    said = done.stderr.decode(errors="replace")
+    assert done.returncode == 0, said
+    assert_user_space(done.stdout.decode(errors="replace").replace("\r", ""), 1)
+    agreed = re.search(r"^lockstep +(\d+) blocks agreed, (\d+) not compared$", said, re.M)
+    assert agreed and int(agreed[1]) > 5000000 and int(agreed[2]) < int(agreed[1]) / 10, said
+
+
 def test_a_reboot_ends_the_machine(w):
     w.boot(kernel("kiln", "vmlinux"), words="-- reboot")
 

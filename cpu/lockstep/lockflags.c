@@ -1,0 +1,26 @@
+/* What a block does with flags that the SDM leaves undefined. Some processors leave them as they
+ * were, and before such an instruction bt need not have them as they were. */
+#include <Zydis/Zydis.h>
+
+#include "cpu/lockstep/lockstep.h"
+
+uint32_t lockflags_undefined(const uint8_t *code, unsigned bytes, bool *read)
+{
+    ZydisDecoder d;
+    ZydisDecodedInstruction z;
+    uint32_t undef = 0;
+
+    *read = false;
+    if (!ZYAN_SUCCESS(ZydisDecoderInit(&d, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64)))
+        return 0;
+    for (unsigned at = 0; at < bytes; at += z.length) {
+        if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&d, NULL, code + at, bytes - at, &z)))
+            return undef;
+        const ZydisAccessedFlags *f = z.cpu_flags;
+        if (!f)
+            continue;
+        *read |= (f->tested & undef) != 0;
+        undef = (undef & ~(f->modified | f->set_0 | f->set_1)) | f->undefined;
+    }
+    return undef & FL_ARITH;
+}
