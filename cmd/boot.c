@@ -1,16 +1,11 @@
 /* kiln boot: a machine without a container. The terminal is its serial port. */
 #include <errno.h>
 #include <getopt.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <termios.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "cmd/attend.h"
 #include "cmd/verb.h"
 #include "vm/vm.h"
 
@@ -27,6 +22,7 @@ static const char help[] =
     "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
     "  --engine NAME        auto, kvm, bt or interp (default auto)\n"
     "  --code-cache SIZE    bt: translated code that is kept, 1m to 1g (default 32m)\n"
+    "  --name NAME          a name for kiln snapshot, fork and stop\n"
     "  --console MODE       stdio (default), none: nothing is read or shown\n"
     "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
     "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
@@ -50,15 +46,13 @@ enum {
     OPT_TIMEOUT,
     OPT_STATS,
     OPT_PERF_MAP,
-    OPT_LOCKSTEP
+    OPT_LOCKSTEP,
+    OPT_NAME
 };
-
-enum { EXIT_TIMEOUT = 124, ESCAPE = 1 /* Ctrl-A */ };
 
 struct boot_args {
     struct vm_conf vm;
-    uint64_t timeout_ns; /* 0 = none */
-    bool stats, console;
+    struct attend at;
 };
 
 /* Cuts ":ro" off. */
@@ -130,6 +124,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         {"perf-map", 0, NULL, OPT_PERF_MAP},
         {"lockstep", 0, NULL, OPT_LOCKSTEP},
         {"stats", 0, NULL, OPT_STATS},
+        {"name", 1, NULL, OPT_NAME},
         {"help", 0, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -171,13 +166,16 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         case OPT_CONSOLE:
             if (strcmp(optarg, "stdio") != 0 && strcmp(optarg, "none") != 0)
                 return err_set(e, -EINVAL, "--console '%s' is neither stdio nor none", optarg);
-            a->console = strcmp(optarg, "stdio") == 0;
+            a->at.console = strcmp(optarg, "stdio") == 0;
             break;
         case OPT_VSOCK:
             a->vm.vsock_path = optarg;
             break;
         case OPT_TIMEOUT:
-            r = parse_duration(optarg, &a->timeout_ns, e);
+            r = parse_duration(optarg, &a->at.timeout_ns, e);
+            break;
+        case OPT_NAME:
+            a->at.name = optarg;
             break;
         case OPT_PERF_MAP:
             a->vm.perf_map = true;
@@ -186,7 +184,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
             lockstep = true;
             break;
         case OPT_STATS:
-            a->stats = a->vm.count_insns = true;
+            a->at.stats = a->vm.count_insns = true;
             break;
         case 'h':
             fputs(help, stdout);
@@ -204,105 +202,9 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
     return r;
 }
 
-/* A terminal hands every key to the guest; undone at the end. */
-static bool raw_terminal(struct termios *saved)
-{
-    struct termios t;
-
-    if (!isatty(0) || tcgetattr(0, saved) < 0)
-        return false;
-    t = *saved;
-    cfmakeraw(&t);
-    t.c_oflag |= OPOST | ONLCR;
-    return tcsetattr(0, TCSANOW, &t) == 0;
-}
-
-/* stdin to the console's pipe; Ctrl-A x asks to stop, Ctrl-A Ctrl-A sends one. */
-struct keys {
-    int to;
-    bool escaped;
-};
-
-static bool pass_keys(struct keys *k)
-{
-    uint8_t in[512], out[512];
-    ssize_t n = read(0, in, sizeof(in));
-    size_t m = 0;
-
-    if (n <= 0) {
-        close(k->to);
-        k->to = -1;
-        return true;
-    }
-    for (ssize_t i = 0; i < n; i++) {
-        if (k->escaped && in[i] == 'x')
-            return false;
-        bool escape = !k->escaped && in[i] == ESCAPE && isatty(0);
-        k->escaped = escape;
-        if (!escape)
-            out[m++] = in[i];
-    }
-    return m == 0 || write(k->to, out, m) >= 0;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
-}
-
-/* Wait for the machine, the time limit, a signal or the escape. */
-static enum vm_end watch(struct vm *vm, struct keys *k, int sig, uint64_t timeout_ns,
-                         uint32_t *value, bool *timed_out, struct err *e)
-{
-    uint64_t end_at = timeout_ns ? now_ns() + timeout_ns : UINT64_MAX;
-
-    for (;;) {
-        struct pollfd p[3] = {{.fd = sig, .events = POLLIN},
-                              {.fd = k->to >= 0 ? 0 : -1, .events = POLLIN},
-                              {.fd = vm_end_fd(vm), .events = POLLIN}};
-        uint64_t now = now_ns();
-        int wait_ms = -1;
-
-        if (end_at != UINT64_MAX)
-            wait_ms = now >= end_at ? 0 : (int)((end_at - now) / 1000000 + 1);
-        int n = poll(p, 3, wait_ms);
-        if (n == 0 && now_ns() >= end_at) {
-            *timed_out = true;
-            vm_stop(vm);
-        }
-        if (n > 0 && p[0].revents)
-            vm_stop(vm);
-        if (n > 0 && p[1].revents && !pass_keys(k))
-            vm_stop(vm);
-        enum vm_end end = vm_wait(vm, 0, value, e);
-        if (end != VM_RUNNING)
-            return end;
-    }
-}
-
-static int status_of(enum vm_end end, uint32_t value, bool timed_out, const struct err *e)
-{
-    switch (end) {
-    case VM_EXIT_PORT:
-        return (int)(value & 0xff);
-    case VM_SHUTDOWN:
-        say("the guest's CPU shut down (triple fault)");
-        return EXIT_KILN;
-    case VM_FAILED:
-        return say_err(e, EXIT_KILN);
-    case VM_STOPPED:
-        return timed_out ? EXIT_TIMEOUT : 128 + SIGINT;
-    default:
-        return 0;
-    }
-}
-
 int cmd_boot(int argc, char **argv)
 {
-    struct boot_args a = {.console = true,
+    struct boot_args a = {.at = {.console = true, .note = "boot"},
                           .vm = {.cpus = 1,
                                  .ram_bytes = 256 << 20,
                                  .engine = "auto",
@@ -315,49 +217,14 @@ int cmd_boot(int argc, char **argv)
                                  .console_out = -1}};
     struct err e = {0};
     struct vm *vm = NULL;
-    struct termios saved;
-    struct keys k = {.to = -1};
-    sigset_t set;
-    int pipe_fd[2] = {-1, -1};
-    uint32_t value = 0;
-    bool timed_out = false;
 
     int r = parse(argc, argv, &a, &e);
     if (r != 0)
         return r > 0 ? 0 : say_usage("boot", EXIT_KILN, "%s", e.msg);
-    if (a.console) {
-        if (pipe(pipe_fd) < 0) {
-            say("make a pipe: %s", strerror(errno));
-            return EXIT_KILN;
-        }
-        a.vm.console_in = pipe_fd[0];
-        a.vm.console_out = 1;
-        k.to = pipe_fd[1];
-    }
-    /* Blocked before any thread exists, so that all inherit it. */
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    int sig = signalfd(-1, &set, SFD_CLOEXEC);
-
-    if (vm_new(&a.vm, &vm, &e) < 0 || vm_start(vm, &e) < 0) {
-        vm_free(vm);
-        return say_err(&e, EXIT_KILN);
-    }
-    bool raw = a.console && raw_terminal(&saved);
-    enum vm_end end = watch(vm, &k, sig, a.timeout_ns, &value, &timed_out, &e);
-    if (raw)
-        tcsetattr(0, TCSANOW, &saved);
-    if (a.stats) {
-        struct vm_report report;
-        struct err paused; /* ended, or exact enough */
-
-        (void)!vm_pause(vm, &paused);
-        vm_report(vm, &report);
-        print_stats(&report);
-    }
-    vm_free(vm);
-    return status_of(end, value, timed_out, &e);
+    r = attend_open(&a.at, &a.vm, &e);
+    if (r == 0)
+        r = vm_new(&a.vm, &vm, &e);
+    int status = r == 0 ? attend(&a.at, vm, a.vm.vsock_path) : say_err(&e, EXIT_KILN);
+    attend_close(&a.at);
+    return status;
 }

@@ -15,12 +15,17 @@
 static const struct verb verbs[] = {
     {"boot", "--kernel FILE [flags]", "boot any kernel", cmd_boot},
     {"check", "[flags]", "tell what this host can do", cmd_check},
+    {"fork", "[flags] MACHINE", "copy a running machine", cmd_fork},
     {"images", "[flags]", "list images", cmd_images},
     {"import", "[flags] FILE [NAME]", "bring an image in from a file or a folder", cmd_import},
     {"prune", "", "remove what no name refers to", cmd_prune},
+    {"ps", "[flags]", "list the machines that run", cmd_ps},
     {"pull", "[flags] REFERENCE", "fetch an image from a registry", cmd_pull},
+    {"restore", "[flags] SNAPSHOT", "go on with a saved machine", cmd_restore},
     {"rmi", "IMAGE...", "remove images", cmd_rmi},
     {"run", "[flags] IMAGE [COMMAND...]", "run a command of a container image", cmd_run},
+    {"snapshot", "create|ls|inspect|verify|rm ...", "save a running machine", cmd_snapshot},
+    {"stop", "MACHINE...", "end machines", cmd_stop},
 };
 
 static void usage(FILE *f)

@@ -17,12 +17,17 @@ struct verb {
 /* Table in main.c. */
 int cmd_boot(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_fork(int argc, char **argv);
 int cmd_images(int argc, char **argv);
 int cmd_import(int argc, char **argv);
 int cmd_prune(int argc, char **argv);
+int cmd_ps(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 int cmd_rmi(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
 
 enum { EXIT_KILN = 125 }; /* kiln itself failed, as docker has it */
 

@@ -6,6 +6,7 @@
  *   info      -> id, name, pid, engine, cpus, ram_bytes, vsock (path of its socket), note
  *   snapshot  dir, parent?, compress?, stop? -> pause_ns, total_ns, pages, stored_bytes
  *   fork      n, prefix? -> machines: [{id, name, pid, vsock}], pause_ns, total_ns
+ *             all of them or none; they run once all are made
  *   pause, resume
  *   stop      ends the machine
  * Thread: a server has one thread, which is the machine's controlling one: while it lives, nobody
@@ -20,16 +21,21 @@
 #include "vm/vm.h"
 
 enum {
-    CONTROL_LINE_MAX = 64 * 1024, /* bytes of a request or answer */
+    CONTROL_LINE_MAX = 1024 * 1024, /* bytes of a request or answer */
     CONTROL_FORKS_MAX = 1000,
 };
 
 struct control;
 
-/* Serve `vm`; `dir` and `note` (what kind of machine, for snapshots; "" = nothing) are copied;
- * dir's descriptors are borrowed. Errors: what the socket calls and pthread_create(3) say. */
-int control_serve(struct vm *vm, const struct rundir *dir, const char *name, const char *note,
-                  struct control **ret, struct err *e) MUST_CHECK;
+struct control_conf { /* borrowed but where said */
+    struct vm *vm;
+    const struct rundir *dir; /* for the machine's life */
+    const char *vsock;        /* path of its socket; NULL = none; copied */
+    const char *note;         /* what kind of machine, kept with its snapshots; copied */
+};
+
+/* Errors: what the socket calls and pthread_create(3) say. */
+int control_serve(const struct control_conf *conf, struct control **ret, struct err *e) MUST_CHECK;
 void control_free(struct control *c); /* ends a request under way; before vm_free(); may be NULL */
 
 /* The client: find the machine by name, id or unique beginning of the id, send `req` (owned by the

@@ -73,13 +73,24 @@ static bool stale(int base, const char *id)
     return fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0;
 }
 
-static bool has_name(int base, const char *id, const char *name)
+/* "" = it has none. */
+static void read_name(int base, const char *id, char text[RUNDIR_NAME_MAX + 1])
 {
-    char path[RUNDIR_ID_LEN + 8], text[RUNDIR_NAME_MAX + 2] = "";
+    char path[RUNDIR_ID_LEN + 8];
 
+    memset(text, 0, RUNDIR_NAME_MAX + 1);
     snprintf(path, sizeof(path), "%.*s/name", RUNDIR_ID_LEN, id);
     CLEANUP(fd) int fd = openat(base, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && strcmp(text, name) == 0;
+    if (fd >= 0 && read(fd, text, RUNDIR_NAME_MAX) < 0)
+        text[0] = '\0';
+}
+
+static bool has_name(int base, const char *id, const char *name)
+{
+    char text[RUNDIR_NAME_MAX + 1];
+
+    read_name(base, id, text);
+    return text[0] && strcmp(text, name) == 0;
 }
 
 /* Under the base's lock. */
@@ -104,12 +115,13 @@ static int sweep(int base, const char *name, struct err *e)
     return 0;
 }
 
-static int put_name(const struct rundir *d, const char *name, struct err *e)
+static int put_name(struct rundir *d, const char *name, struct err *e)
 {
     CLEANUP(fd) int fd = openat(d->dir, "name", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
     if (fd < 0 || write(fd, name, strlen(name)) != (ssize_t)strlen(name))
         return err_errno(e, -errno, "state folder %s", d->path);
+    snprintf(d->name, sizeof(d->name), "%s", name);
     return 0;
 }
 
@@ -174,4 +186,60 @@ void rundir_remove(struct rundir *d)
     cleanup_fd(&d->dir);
     cleanup_fd(&d->base);
     *d = RUNDIR_NONE;
+}
+
+int rundir_each(const char *base, void (*each)(void *ctx, const char *id, const char *name),
+                void *ctx, struct err *e)
+{
+    CLEANUP(dir) DIR *d = opendir(base);
+    struct dirent *de;
+
+    if (!d)
+        return err_errno(e, -errno, "state folder %s", base);
+    /* stale() takes a lock for a moment, which a maker must not meet. */
+    CLEANUP(fd) int lock = openat(dirfd(d), "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0 || flock(lock, LOCK_EX) < 0)
+        return err_errno(e, -errno, "state folder %s", base);
+    while ((de = readdir(d))) {
+        char name[RUNDIR_NAME_MAX + 1];
+
+        if (!is_id(de->d_name) || stale(dirfd(d), de->d_name))
+            continue;
+        read_name(dirfd(d), de->d_name, name);
+        each(ctx, de->d_name, name);
+    }
+    return 0;
+}
+
+struct search {
+    const char *text;
+    char *id;
+    unsigned found; /* by the beginning of the id */
+    bool exact;
+};
+
+static void compare(void *ctx, const char *id, const char *name)
+{
+    struct search *s = ctx;
+    bool exact = strcmp(id, s->text) == 0 || strcmp(name, s->text) == 0;
+
+    if (s->exact || (!exact && strncmp(id, s->text, strlen(s->text)) != 0))
+        return;
+    s->exact = exact;
+    s->found++;
+    memcpy(s->id, id, RUNDIR_ID_LEN + 1);
+}
+
+int rundir_find(const char *base, const char *text, char id[RUNDIR_ID_LEN + 1], struct err *e)
+{
+    struct search s = {.text = text, .id = id};
+    int r = text[0] ? rundir_each(base, compare, &s, e) : 0;
+
+    if (r < 0)
+        return r;
+    if (s.found == 0)
+        return err_set(e, -ENOENT, "no machine '%s' is running", text);
+    if (s.found > 1 && !s.exact)
+        return err_set(e, -EINVAL, "'%s' is the beginning of several machines' ids", text);
+    return 0;
 }

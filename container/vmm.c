@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "container/conlog.h"
+#include "container/control.h"
+#include "container/machine.h"
 #include "os/fds.h"
 
 enum { COUNTERS_MS = 5000 };
@@ -27,72 +30,15 @@ _Static_assert(sizeof(struct report) <= PIPE_BUF, "written at once");
 
 /* ---- in the machine's process */
 
-struct log {
-    int in; /* console's pipe */
-    int dir;
-};
-
-static int log_open(int dir)
+static int run_machine(struct vm_conf *c, const struct rundir *dir, struct trace *trace,
+                       struct vm **vm, struct err *e)
 {
-    return openat(dir, "console.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-}
+    int r = conlog_start(dir->dir, &c->console_out, e);
 
-/* A guest may write for ever: two files, the older one dropped. */
-static void *log_main(void *arg)
-{
-    struct log *l = arg;
-    char buf[4096];
-    size_t len = 0;
-    int out = log_open(l->dir);
-    ssize_t n;
-
-    while ((n = read(l->in, buf, sizeof(buf))) > 0 || (n < 0 && errno == EINTR)) {
-        if (n < 0 || out < 0)
-            continue;
-        if (len > VMM_LOG_MAX) {
-            close(out);
-            (void)renameat(l->dir, "console.log", l->dir, "console.old");
-            out = log_open(l->dir);
-            len = 0;
-        }
-        len += (size_t)n;
-        if (out >= 0)
-            (void)!write(out, buf, (size_t)n);
-    }
-    return NULL;
-}
-
-static void detach(void)
-{
-    sigset_t none;
-    int null = open("/dev/null", O_RDWR);
-
-    (void)setsid(); /* Ctrl-C on the terminal is the caller's to handle */
-    prctl(PR_SET_NAME, "kiln-vmm");
-    for (int i = 0; i < 3 && null >= 0; i++)
-        (void)dup2(null, i);
-    if (null > 2)
-        close(null);
-    signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static int run_machine(struct vm_conf *c, struct log *l, struct trace *trace, struct vm **vm,
-                       struct err *e)
-{
-    pthread_t t;
-    int v[2];
-
-    if (pipe2(v, O_CLOEXEC) < 0)
-        return err_errno(e, -errno, "console");
-    l->in = v[0];
+    if (r < 0)
+        return r;
     c->console_in = -1;
-    c->console_out = v[1];
-    if (pthread_create(&t, NULL, log_main, l) != 0)
-        return err_set(e, -EAGAIN, "console: no thread");
-    pthread_detach(t);
-    int r = vm_new(c, vm, e);
+    r = vm_new(c, vm, e);
     trace_set(trace, TRACE_MADE);
     if (r == 0)
         r = vm_start(*vm, e);
@@ -118,21 +64,27 @@ static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *
 {
     struct vm_conf c = *conf;
     struct report rep = {.end = VM_FAILED};
-    struct log l = {.dir = dir->dir};
+    struct control *control = NULL;
     struct vm *vm = NULL;
     int keep[] = {report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd};
 
-    detach();
+    machine_detach();
     /* Whatever the caller had open stays with it; a pipe that somebody waits on must not hang on
      * this process. */
     fds_close_but(keep, ARRAY_LEN(keep));
-    if (run_machine(&c, &l, t, &vm, &rep.err) == 0) {
+    if (run_machine(&c, dir, t, &vm, &rep.err) == 0) {
+        struct control_conf cc = {.vm = vm, .dir = dir, .vsock = c.vsock_path, .note = "run"};
         struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN},
                              {.fd = alive_fd, .events = POLLIN}};
 
+        /* A machine that cannot be reached still runs. */
+        (void)!control_serve(&cc, &control, NULL);
         while ((poll(p, 2, -1) < 0 && errno == EINTR) || (p[1].revents & POLLIN)) {
-            if (p[1].revents & POLLIN)
+            if (p[1].revents & POLLIN) {
+                control_free(control);
+                control = NULL;
                 report_counters(vm, alive_fd, report_fd);
+            }
             p[1].revents = 0;
         }
         if (p[1].revents) { /* the parent is gone and cannot clean up */
@@ -140,6 +92,7 @@ static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *
             _exit(1); /* forked child */
         }
         rep.end = (int32_t)vm_wait(vm, -1, NULL, &rep.err);
+        control_free(control);
     }
     (void)!write(report_fd, &rep, sizeof(rep));
     /* The kernel frees it all at once, and faster. */

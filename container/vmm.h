@@ -20,9 +20,9 @@ struct vmm { /* owned: vmm_stop() */
 };
 #define VMM_NONE ((struct vmm){0, -1, -1})
 
-/* The machine's console goes to `console.log` in the state folder, its last VMM_LOG_MAX bytes or
- * more. Returns when the process exists; whether the machine starts is told by report_fd. */
-enum { VMM_LOG_MAX = 256 * 1024 };
+/* The machine's console goes to `console.log` in the state folder (conlog.h), and it can be reached
+ * by its control socket there. Returns when the process exists; whether the machine starts is told
+ * by report_fd. */
 int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct trace *t, struct vmm *v,
               struct err *e) MUST_CHECK;
 /* After report_fd became readable: why, as a negative errno and a sentence. */

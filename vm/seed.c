@@ -49,6 +49,16 @@ void seed_free(struct seed *s)
     free(s);
 }
 
+unsigned seed_fds(const struct seed *s, int fd[VM_DISKS_MAX])
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+        if (s->disk_fd[i] >= 0)
+            fd[n++] = s->disk_fd[i];
+    return n;
+}
+
 const struct shape *seed_shape(const struct seed *s)
 {
     return &s->shape;

@@ -39,6 +39,8 @@ int seed_open(const char *dir, struct seed **ret, struct err *e) MUST_CHECK;
  * *pause_ns (may be NULL; parent): how long the guest stood. Errors: -ENOMEM, -EAGAIN. */
 pid_t seed_fork(struct vm *vm, struct seed **ret, uint64_t *pause_ns, struct err *e) MUST_CHECK;
 
+/* The descriptors a seed holds: not to be closed. Fills fd[], returns how many. */
+unsigned seed_fds(const struct seed *s, int fd[VM_DISKS_MAX]);
 const struct shape *seed_shape(const struct seed *s);
 /* What snapshot_create() was given as note; "" = nothing. */
 const char *seed_note(const struct seed *s);

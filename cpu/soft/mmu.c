@@ -289,7 +289,7 @@ static bool set_ad(struct vcpu *v, struct walk *w, bool dirty)
 
 /* `t` now describes the page at gva as `w` found it, for accesses of `set`. */
 static void fill(struct vcpu *v, struct tlb_entry *t, gva_t gva, const struct walk *w, unsigned set,
-                 struct rights r)
+                 struct rights r, bool write)
 {
     struct mem *m = v->vm->c.mem;
     gva_t page = gva & ~(gva_t)(MEM_PAGE - 1);
@@ -316,7 +316,8 @@ static void fill(struct vcpu *v, struct tlb_entry *t, gva_t gva, const struct wa
     if (!r.w || (pg && !(w->entry[w->n - 1].val & PTE_D)))
         return;
     int64_t n = mem_page(m, t->gpa);
-    if (atomic_load_explicit(&m->code[n], memory_order_relaxed)) {
+    /* Under the log a page is dirty when it was written, not when it may be. */
+    if (atomic_load_explicit(&m->code[n], memory_order_relaxed) || (m->dirty && !write)) {
         t->flags |= TLBE_WOK;
         return;
     }
@@ -364,7 +365,7 @@ static int lookup(struct vcpu *v, gva_t gva, unsigned access, struct tlb_entry *
         }
         if (w.n && write)
             w.entry[w.n - 1].val |= PTE_D;
-        fill(v, t, gva, &w, set, r);
+        fill(v, t, gva, &w, set, r, write);
         return SOFT_OK;
     } while (true);
 }

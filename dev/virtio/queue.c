@@ -148,12 +148,17 @@ int vq_pop(struct vq *q, struct vq_chain *c)
     return 1;
 }
 
-void vq_want_kick(struct vq *q)
+uint16_t vq_avail_idx(const struct vq *q)
 {
     uint16_t idx;
 
-    if (q->ready && q->event_idx && read16(q, q->avail + 2, &idx) == 0)
-        (void)!write16(q, q->used + 4 + 8ull * q->size, idx);
+    return q->ready && read16(q, q->avail + 2, &idx) == 0 ? idx : q->next_avail;
+}
+
+void vq_want_kick(struct vq *q)
+{
+    if (q->ready && q->event_idx)
+        (void)!write16(q, q->used + 4 + 8ull * q->size, vq_avail_idx(q));
 }
 
 void vq_unpop(struct vq *q)

@@ -44,6 +44,8 @@ struct vq_chain {
 /* Next chain. 1 and *c; 0 = none (driver notifications re-enabled). Errors: -EPROTO = ring format
  * broken (loop, index, order, zero length...); -EFAULT = outside RAM. Both: DEVICE_NEEDS_RESET. */
 int vq_pop(struct vq *q, struct vq_chain *c) MUST_CHECK;
+/* How many chains the driver has added since the queue began, as the ring says (wraps). */
+uint16_t vq_avail_idx(const struct vq *q);
 /* Have the driver notify of the next chain it adds, whatever lies in the queue already. */
 void vq_want_kick(struct vq *q);
 /* Un-take the last popped chain (not yet pushed). */

@@ -67,6 +67,7 @@ struct vsock {
     uint32_t next_port; /* for streams the host begins */
     bool reset_event;   /* the driver must be told of a transport reset */
     bool resetting;     /* it was told, and has not given the buffer back yet */
+    uint16_t reset_idx; /* the event queue's then */
     bool tx_stalled;    /* replies[] is full */
     struct vs_addr replies[VSOCK_REPLIES_MAX]; /* resets for packets of no stream; a ring */
     unsigned r_at, r_len;

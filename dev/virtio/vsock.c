@@ -202,6 +202,7 @@ static void send_event(struct vsock *d)
     }
     d->reset_event = false;
     d->resetting = true;
+    d->reset_idx = vq_avail_idx(q);
     vq_want_kick(q);
     d->port->used(d->port->ctx, Q_EVENT);
 }
@@ -387,7 +388,8 @@ static void vsock_kick(void *dev, unsigned n)
     else if (n == Q_RX)
         pump(d);
     else {
-        d->resetting = false;
+        /* A load kicks every queue: only another buffer says that the driver came back. */
+        d->resetting &= vq_avail_idx(&d->port->q[Q_EVENT]) == d->reset_idx;
         pump(d);
     }
 }

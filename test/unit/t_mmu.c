@@ -303,6 +303,7 @@ static void the_dirty_log_sees_every_store(void **state)
     uint64_t bitmap[SV_RAM / 4096 / 64] = {0};
     struct softvm s;
     struct err e;
+    uint8_t val;
 
     sv_new(&s, 1);
     sv_long(&s);
@@ -320,6 +321,12 @@ static void the_dirty_log_sees_every_store(void **state)
     mmu_st8(s.v, 0x5002, 1);
     mem_dirty_fetch(s.mem, bitmap);
     assert_true(bitmap[page / 64] >> (page % 64) & 1);
+    memset(bitmap, 0, sizeof(bitmap));
+    soft_vm_mem_changed(s.vm);
+    assert_int_equal(mmu_ld8(s.v, 0x5002, &val), 0); /* a page that may be written, only read */
+    assert_int_equal(mem_dirty_fetch(s.mem, bitmap), 0);
+    mmu_st8(s.v, 0x5002, 1);
+    assert_int_equal(mem_dirty_fetch(s.mem, bitmap), 1);
     sv_free(&s);
 }
 

@@ -1,0 +1,189 @@
+#include "cmd/attend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "cmd/verb.h"
+#include "container/control.h"
+
+enum { EXIT_TIMEOUT = 124, ESCAPE = 1 /* Ctrl-A */ };
+
+/* A terminal hands every key to the guest; undone at the end. */
+static bool raw_terminal(struct termios *saved)
+{
+    struct termios t;
+
+    if (!isatty(0) || tcgetattr(0, saved) < 0)
+        return false;
+    t = *saved;
+    cfmakeraw(&t);
+    t.c_oflag |= OPOST | ONLCR;
+    return tcsetattr(0, TCSANOW, &t) == 0;
+}
+
+/* stdin to the console's pipe; Ctrl-A x asks to stop, Ctrl-A Ctrl-A sends one. */
+struct keys {
+    int to;
+    bool escaped;
+};
+
+static bool pass_keys(struct keys *k)
+{
+    uint8_t in[512], out[512];
+    ssize_t n = read(0, in, sizeof(in));
+    size_t m = 0;
+
+    if (n <= 0) {
+        close(k->to);
+        k->to = -1;
+        return true;
+    }
+    for (ssize_t i = 0; i < n; i++) {
+        if (k->escaped && in[i] == 'x')
+            return false;
+        bool escape = !k->escaped && in[i] == ESCAPE && isatty(0);
+        k->escaped = escape;
+        if (!escape)
+            out[m++] = in[i];
+    }
+    return m == 0 || write(k->to, out, m) >= 0;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+/* Wait for the machine, the time limit, a signal or the escape. */
+static enum vm_end watch(struct vm *vm, struct keys *k, int sig, uint64_t timeout_ns,
+                         uint32_t *value, bool *timed_out, struct err *e)
+{
+    uint64_t end_at = timeout_ns ? now_ns() + timeout_ns : UINT64_MAX;
+
+    for (;;) {
+        struct pollfd p[3] = {{.fd = sig, .events = POLLIN},
+                              {.fd = k->to >= 0 ? 0 : -1, .events = POLLIN},
+                              {.fd = vm_end_fd(vm), .events = POLLIN}};
+        uint64_t now = now_ns();
+        int wait_ms = -1;
+
+        if (end_at != UINT64_MAX)
+            wait_ms = now >= end_at ? 0 : (int)((end_at - now) / 1000000 + 1);
+        int n = poll(p, 3, wait_ms);
+        if (n == 0 && now_ns() >= end_at) {
+            *timed_out = true;
+            vm_stop(vm);
+        }
+        if (n > 0 && p[0].revents)
+            vm_stop(vm);
+        if (n > 0 && p[1].revents && !pass_keys(k))
+            vm_stop(vm);
+        enum vm_end end = vm_wait(vm, 0, value, e);
+        if (end != VM_RUNNING)
+            return end;
+    }
+}
+
+static int status_of(enum vm_end end, uint32_t value, bool timed_out, const struct err *e)
+{
+    switch (end) {
+    case VM_EXIT_PORT:
+        return (int)(value & 0xff);
+    case VM_SHUTDOWN:
+        say("the guest's CPU shut down (triple fault)");
+        return EXIT_KILN;
+    case VM_FAILED:
+        return say_err(e, EXIT_KILN);
+    case VM_STOPPED:
+        return timed_out ? EXIT_TIMEOUT : 128 + SIGINT;
+    default:
+        return 0;
+    }
+}
+
+int attend_open(struct attend *a, struct vm_conf *c, struct err *e)
+{
+    char base[RUNDIR_PATH_MAX];
+    sigset_t set;
+    int p[2], r = 0;
+
+    a->sig = a->keys_to = -1;
+    a->dir = RUNDIR_NONE;
+    if (a->console) {
+        if (pipe2(p, O_CLOEXEC) < 0)
+            return err_errno(e, -errno, "make a pipe");
+        c->console_in = p[0];
+        c->console_out = 1;
+        a->keys_to = p[1];
+    }
+    /* Blocked before any thread exists, so that all inherit it. */
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    a->sig = signalfd(-1, &set, SFD_CLOEXEC);
+    if (a->name || a->folder)
+        r = rundir_base(base, sizeof(base), e);
+    if (r == 0 && (a->name || a->folder))
+        r = rundir_new(base, a->name, &a->dir, e);
+    return r;
+}
+
+void attend_close(struct attend *a)
+{
+    cleanup_fd(&a->sig);
+    cleanup_fd(&a->keys_to);
+    rundir_remove(&a->dir);
+}
+
+static void show_stats(struct vm *vm)
+{
+    struct vm_report report;
+    struct err paused; /* ended, or exact enough */
+
+    (void)!vm_pause(vm, &paused);
+    vm_report(vm, &report);
+    print_stats(&report);
+}
+
+int attend(struct attend *a, struct vm *vm, const char *vsock_path)
+{
+    struct control_conf cc = {.vm = vm, .dir = &a->dir, .vsock = vsock_path, .note = a->note};
+    struct keys k = {.to = a->keys_to};
+    struct control *control = NULL;
+    struct termios saved;
+    struct err e = {0};
+    uint32_t value = 0;
+    bool timed_out = false;
+    int r = vm_start(vm, &e);
+
+    if (r == 0 && a->dir.dir >= 0)
+        r = control_serve(&cc, &control, &e);
+    if (r < 0) {
+        vm_free(vm);
+        return say_err(&e, EXIT_KILN);
+    }
+    bool raw = a->console && raw_terminal(&saved);
+    enum vm_end end = watch(vm, &k, a->sig, a->timeout_ns, &value, &timed_out, &e);
+    a->keys_to = k.to;
+    if (raw)
+        tcsetattr(0, TCSANOW, &saved);
+    control_free(control);
+    if (a->stats)
+        show_stats(vm);
+    vm_free(vm);
+    return status_of(end, value, timed_out, &e);
+}

@@ -1,0 +1,29 @@
+/* cmd/attend.h - a machine in the foreground: its console is this terminal, signals and a time
+ * limit end it, and by its name others reach it. What kiln boot and kiln restore share. */
+#ifndef CMD_ATTEND_H
+#define CMD_ATTEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "container/rundir.h"
+#include "vm/vm.h"
+
+struct attend {
+    const char *name, *note; /* name NULL: no state folder, unless `folder` */
+    bool folder;             /* a state folder even without a name */
+    bool console, stats;
+    uint64_t timeout_ns; /* 0 = none */
+    /* private */
+    int sig, keys_to;
+    struct rundir dir;
+};
+
+/* Before the machine exists: signals, the console's pipe (into *c), the state folder. */
+int attend_open(struct attend *a, struct vm_conf *c, struct err *e) MUST_CHECK;
+/* Start `vm` (taken) and stay until it ends. Returns the exit status. */
+int attend(struct attend *a, struct vm *vm, const char *vsock_path);
+void attend_close(struct attend *a);
+
+#endif
