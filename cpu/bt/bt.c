@@ -100,6 +100,56 @@ const uint8_t *bt_on_interp(struct bt_cpu *c, uint64_t unused, const uint8_t *si
     return run_one(c, s.site) ? site + sizeof(s) : NULL;
 }
 
+/* Index of a mode among those that have blocks, -1 when all places are taken by others. */
+static int find_mode(struct bt_vm *b, uint32_t mode)
+{
+    unsigned i = 0;
+
+    pthread_mutex_lock(&b->lock);
+    while (i < b->n_modes && b->modes[i] != mode)
+        i++;
+    if (i == b->n_modes && i < MODES_MAX)
+        b->modes[b->n_modes++] = mode;
+    pthread_mutex_unlock(&b->lock);
+    return i < MODES_MAX ? (int)i : -1;
+}
+
+/* SYSCALL leads where SFMASK and STAR say; only with TF and AC cleared, or not set, the same place
+ * each time. */
+static bool repeatable(const struct vcpu *v, enum switch_kind kind)
+{
+    switch (kind) {
+    case SWITCH_SYSCALL:
+        return (v->s.sfmask & (FL_TF | FL_AC)) == (FL_TF | FL_AC);
+    case SWITCH_SYSRET:
+        return !(v->s.rflags & (FL_TF | FL_AC));
+    default:
+        return true;
+    }
+}
+
+const uint8_t *bt_on_switch(struct bt_cpu *c, uint64_t unused, const uint8_t *site)
+{
+    struct vcpu *v = &c->v;
+    struct switch_site w;
+    int m;
+
+    (void)unused;
+    memcpy(&w, site, sizeof(w));
+    (void)run_one(c, w.site);
+    if (c->stop != SOFT_OK || !repeatable(v, w.kind) || (m = find_mode(c->bv, v->mode)) < 0)
+        return NULL;
+    c->sw[w.mode][w.kind] = (struct bt_switch){
+        .cs = v->s.seg[SEG_CS],
+        .ss = v->s.seg[SEG_SS],
+        .cur_tlb = (uint64_t)(uintptr_t)v->cur_tlb,
+        .jc = (uint64_t)m * sizeof(c->jc[0]),
+        .mode = v->mode,
+        .when = v->switches,
+    };
+    return NULL;
+}
+
 /* --- the loop --------------------------------------------------------------- */
 
 static void set_gs(const void *base)
@@ -119,23 +169,13 @@ static void flush_cache(struct bt_vm *b, struct vcpu *v, bool modes)
         if (b->cpu[i])
             bt_forget(b->cpu[i]);
     }
+    for (unsigned i = 0; modes && i < CPUS_MAX; i++) {
+        if (b->cpu[i])
+            memset(b->cpu[i]->sw, 0, sizeof(b->cpu[i]->sw));
+    }
     if (modes)
         b->n_modes = 0;
     soft_world_start(v);
-}
-
-/* Index of v->mode among the modes that have blocks, -1 when all places are taken by others. */
-static int find_mode(struct bt_vm *b, uint32_t mode)
-{
-    unsigned i = 0;
-
-    pthread_mutex_lock(&b->lock);
-    while (i < b->n_modes && b->modes[i] != mode)
-        i++;
-    if (i == b->n_modes && i < MODES_MAX)
-        b->modes[b->n_modes++] = mode;
-    pthread_mutex_unlock(&b->lock);
-    return i < MODES_MAX ? (int)i : -1;
 }
 
 static uint32_t mode_index(struct bt_cpu *c)
@@ -270,9 +310,9 @@ static int exec(struct vcpu *v)
                 return stop;
             continue;
         }
-        uint32_t mode = mode_index(c);
         do {
             uint64_t flushes = b->flushes;
+            uint32_t mode = mode_index(c);
             struct block *k = block_at(c, mode, &stop);
 
             if (!k) {

@@ -94,6 +94,16 @@ struct block {
     struct link *incoming;
 };
 
+/* What an instruction that changes the privilege leads to, as the interpreter once found it: one
+ * for each mode it is executed in. */
+struct bt_switch {
+    struct x86_seg cs, ss;
+    uint64_t cur_tlb, jc; /* vcpu.cur_tlb; offset of the mode's part of the jump cache */
+    uint32_t mode;
+    uint32_t when; /* vcpu.switches then: else it must be found anew; 0 = never found */
+};
+enum switch_kind { SWITCH_SYSCALL, SWITCH_SYSRET, SWITCH_STAC, SWITCH_CLAC, SWITCHES };
+
 /* One vCPU and what generated code reaches by gs: beside it. */
 struct bt_cpu {
     struct vcpu v; /* first: a pointer to one points to the other */
@@ -109,6 +119,7 @@ struct bt_cpu {
     uint32_t exit_branch;     /* of an indirect jump: its site, and RSP's undo << 16 */
     uint64_t insns;           /* guest instructions executed, by whole blocks; if counted */
     uint32_t host_mxcsr, pad;
+    struct bt_switch sw[MODES_MAX][SWITCHES];
     struct jc_entry jc[MODES_MAX][JC_SIZE];
     struct btlb_entry tlb[TLB_SETS][BTLB_SIZE];
     /* not reached by generated code */
@@ -159,8 +170,10 @@ struct bt_vm {
     /* [vec]: 1 for blocks that use vector registers, which are live again behind it */
     const void *stub_miss[TLB_SETS][2][2]; /* [set][write][vec] */
     const void *stub_interp[2];            /* [vec] */
-    bool count;                            /* instructions, for statistics */
-    bool apart;                            /* bt_vm_apart() */
+    const void *stub_switch;
+    const void *stub_go[2]; /* to T0 in another mode, T1 = bt_switch.jc; [1]: supervisor */
+    bool count;             /* instructions, for statistics */
+    bool apart;             /* bt_vm_apart() */
     uint32_t modes[MODES_MAX];
     unsigned n_modes;
     struct block *hash[1 << BLOCK_HASH_BITS];
@@ -190,6 +203,10 @@ struct miss_site { /* stub_miss: T0 = linear address ^ tag, T1 = index */
 } __attribute__((packed));
 struct interp_site { /* stub_interp goes on behind it */
     uint16_t site;
+} __attribute__((packed));
+struct switch_site { /* stub_switch: interpreted, remembered, left */
+    uint16_t site;
+    uint8_t mode, kind; /* of bt_cpu.sw */
 } __attribute__((packed));
 struct exit_site { /* stub_exit */
     uint16_t off;  /* in the page: where to go on */
@@ -255,6 +272,7 @@ void xlat_free(struct xlat *x);
 /* bt.c, called by stubs. The executable address to go on at, or NULL: leave, v.s is whole. */
 const uint8_t *bt_on_miss(struct bt_cpu *c, uint64_t lin, const uint8_t *site);
 const uint8_t *bt_on_interp(struct bt_cpu *c, uint64_t unused, const uint8_t *site);
+const uint8_t *bt_on_switch(struct bt_cpu *c, uint64_t unused, const uint8_t *site);
 void bt_forget(struct bt_cpu *c); /* everything derived from linear addresses */
 
 #endif

@@ -193,6 +193,31 @@ static void stub_miss(struct bt_vm *b, struct emit *e, unsigned set, bool write,
     call_out(e, vec, bt_on_miss);
 }
 
+/* Jumped to after a change of mode: T0 = linear address, T1 = offset of the mode's jump cache;
+ * flags in memory. */
+static void stub_go(struct bt_vm *b, struct emit *e, bool super)
+{
+    uint32_t epoch = CPU(epoch_xor) + 8 * super, jc = CPU(jc);
+
+    b->stub_go[super] = emit_here(e);
+    emit_store_gs(e, T1, CPU(tmp[0]));
+    xflow_hash(e);
+    emit_gs(e, true, 0x03, T1, CPU(tmp[0]));
+    emit_gs(e, true, 0x33, T0, epoch);
+    emit_gs_base(e, true, 0x3b, T0, T1, jc + (uint32_t)offsetof(struct jc_entry, rip));
+    uint8_t *miss = emit_jcc_fwd(e, CC_NE);
+    emit_cmp_gs(e, CPU(v.requests), 0);
+    uint8_t *requested = emit_jcc_fwd(e, CC_NE);
+    emit_gs(e, true, 0x33, T0, epoch);
+    emit_alu_imm(e, true, 4, T0, ~(MEM_PAGE - 1));
+    emit_store_gs(e, T0, CPU(page_lin));
+    emit_gs_base(e, false, 0xff, 4, T1, jc + (uint32_t)offsetof(struct jc_entry, entry));
+    emit_patch(e, miss);
+    emit_patch(e, requested);
+    emit_mov_imm32(e, T1, EXIT_DIRECT);
+    emit_jmp(e, b->stub_jump[super]);
+}
+
 static void stub_vecload(struct bt_vm *b, struct emit *e)
 {
     b->stub_vecload = emit_here(e);
@@ -217,7 +242,10 @@ void btstub_emit(struct bt_vm *b)
         stub_jump(b, e, k);
         b->stub_interp[k] = emit_here(e);
         call_out(e, k, bt_on_interp);
+        stub_go(b, e, k);
     }
+    b->stub_switch = emit_here(e);
+    call_out(e, false, bt_on_switch);
     for (unsigned k = 0; k < TLB_SETS * 4; k++)
         stub_miss(b, e, k / 4, k & 2, k & 1);
 }

@@ -88,10 +88,6 @@ static bool special(const struct xinsn *x)
     case ZYDIS_MNEMONIC_STMXCSR:
     case ZYDIS_MNEMONIC_VLDMXCSR:
     case ZYDIS_MNEMONIC_VSTMXCSR:
-    case ZYDIS_MNEMONIC_FXSAVE:
-    case ZYDIS_MNEMONIC_FXSAVE64:
-    case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64:
     case ZYDIS_MNEMONIC_FLDCW:
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_FNSTENV:
@@ -335,6 +331,32 @@ static bool system_way(const struct xinsn *x, uint32_t mode, struct kind *k)
         k->way = ring0 ? WAY_SWAPGS : WAY_INTERP_END;
         k->reads = ring0 ? 0 : KF_ALL;
         return true;
+    case ZYDIS_MNEMONIC_SYSCALL:
+        k->way = WAY_SYSCALL;
+        return true;
+    case ZYDIS_MNEMONIC_SYSRET:
+        k->way = ring0 && x->z.operand_width == 64 ? WAY_SYSRET : WAY_INTERP_END;
+        return true;
+    case ZYDIS_MNEMONIC_STAC:
+    case ZYDIS_MNEMONIC_CLAC:
+        k->way = !ring0                                 ? WAY_INTERP_END
+                 : x->z.mnemonic == ZYDIS_MNEMONIC_STAC ? WAY_STAC
+                                                        : WAY_CLAC;
+        return true;
+    case ZYDIS_MNEMONIC_LFENCE:
+    case ZYDIS_MNEMONIC_SFENCE:
+    case ZYDIS_MNEMONIC_MFENCE:
+        k->way = WAY_REGS;
+        k->reads = 0;
+        return true;
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_XSAVE:
+    case ZYDIS_MNEMONIC_XSAVE64:
+    case ZYDIS_MNEMONIC_XRSTOR:
+    case ZYDIS_MNEMONIC_XRSTOR64:
     case ZYDIS_MNEMONIC_RDTSC:
     case ZYDIS_MNEMONIC_RDTSCP:
     case ZYDIS_MNEMONIC_RDMSR:

@@ -21,6 +21,10 @@ enum way {
     WAY_JMP,
     WAY_JMP_IND,
     WAY_JCC,
+    WAY_SYSCALL, /* xswitch.c */
+    WAY_SYSRET,
+    WAY_STAC,
+    WAY_CLAC,
     WAY_NOP,
     WAY_PUSHF, /* xsys.c, this and those that follow */
     WAY_POPF,

@@ -5,6 +5,10 @@ bool xflow_ends(enum way w)
 {
     switch (w) {
     case WAY_INTERP_END:
+    case WAY_SYSCALL:
+    case WAY_SYSRET:
+    case WAY_STAC:
+    case WAY_CLAC:
     case WAY_CALL:
     case WAY_CALL_IND:
     case WAY_RET:
@@ -46,6 +50,16 @@ static void only_canonical(struct xlat *x, unsigned i)
     emit_patch(e, good);
 }
 
+void xflow_hash(struct emit *e)
+{
+    emit_rex(e, false, T1, 0, T0); /* imul T1d, T0d, JC_FACTOR */
+    emit_1(e, 0x69);
+    emit_1(e, (uint8_t)(0xc0 | (T1 & 7) << 3 | (T0 & 7)));
+    emit_4(e, JC_FACTOR);
+    emit_shr_imm(e, false, T1, JC_SHIFT - 4);
+    emit_alu_imm(e, false, 4, T1, (JC_SIZE - 1) << 4);
+}
+
 /* To the linear address in T0, flags in memory: by the jump cache, else, or if somebody wants the
  * vCPU, to the dispatcher. */
 static void jump_t0(struct xlat *x, uint32_t exit_branch)
@@ -55,12 +69,7 @@ static void jump_t0(struct xlat *x, uint32_t exit_branch)
     uint32_t jc = CPU(jc) + x->k->mode * (uint32_t)sizeof(((struct bt_cpu *)0)->jc[0]);
     uint32_t epoch = CPU(epoch_xor) + 8 * super;
 
-    emit_rex(e, false, T1, 0, T0); /* imul T1d, T0d, JC_FACTOR */
-    emit_1(e, 0x69);
-    emit_1(e, (uint8_t)(0xc0 | (T1 & 7) << 3 | (T0 & 7)));
-    emit_4(e, JC_FACTOR);
-    emit_shr_imm(e, false, T1, JC_SHIFT - 4);
-    emit_alu_imm(e, false, 4, T1, (JC_SIZE - 1) << 4);
+    xflow_hash(e);
     emit_gs(e, true, 0x33, T0, epoch);
     emit_gs_base(e, true, 0x3b, T0, T1, jc + (uint32_t)offsetof(struct jc_entry, rip));
     uint8_t *miss = emit_jcc_fwd(e, CC_NE);
@@ -285,6 +294,12 @@ void xflow_emit(struct xlat *x, unsigned i)
         break;
     case WAY_JCC:
         do_jcc(x, i);
+        break;
+    case WAY_SYSCALL:
+    case WAY_SYSRET:
+    case WAY_STAC:
+    case WAY_CLAC:
+        xswitch_emit(x, i);
         break;
     default:
         BUG("not a jump");

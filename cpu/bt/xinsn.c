@@ -396,6 +396,7 @@ struct slow *xinsn_slow(struct xlat *x, unsigned i)
 
     s->n = 0;
     s->site = x->off[i];
+    s->kind = SWITCHES;
     return s;
 }
 

@@ -213,6 +213,10 @@ static void epilogue(struct xlat *x)
     for (unsigned i = 0; i < x->n_slow; i++) {
         for (unsigned k = 0; k < x->slow[i].n; k++)
             emit_patch(e, x->slow[i].from[k]);
+        if (x->slow[i].kind != SWITCHES) {
+            xswitch_slow(x, &x->slow[i]);
+            continue;
+        }
         xinsn_call_interp(x, x->slow[i].site);
         emit_jmp(e, x->slow[i].after);
     }

@@ -15,6 +15,7 @@ struct slow {
     uint8_t *from[4];
     unsigned n;
     uint32_t site;
+    enum switch_kind kind; /* SWITCHES: not of xswitch.c */
     const uint8_t *after;
 };
 
@@ -83,11 +84,22 @@ unsigned xinsn_host_reg(unsigned g);          /* of a guest register that has on
 bool xinsn_in_memory(unsigned g);
 void xinsn_emit(struct xlat *x, unsigned i);
 
+/* T1 = byte offset of T0's entry in a mode's jump cache. */
+void xflow_hash(struct emit *e);
+
+/* --- xswitch.c */
+void xswitch_emit(struct xlat *x, unsigned i);
+void xswitch_slow(struct xlat *x, const struct slow *s); /* interpreted, and remembered */
+
 /* --- xstring.c */
 void xstring_one(struct xlat *x, unsigned i);
 void xstring_repeat(struct xlat *x, unsigned i);
 
 /* --- xsys.c */
+/* T1 = RFLAGS as PUSHF makes them, flags being in memory; EFLAGS and tmp[2] clobbered. */
+void xsys_flags_image(struct emit *e);
+/* The arithmetic flags of the image in T0 to memory; T1 and EFLAGS clobbered. */
+void xsys_split_image(struct emit *e);
 void xsys_emit(struct xlat *x, unsigned i);
 
 /* --- xflow.c */

@@ -7,14 +7,10 @@ enum { /* of RFLAGS: what POPF may change here; RF and VM in the image read as 0
        FL_IMAGE = (1u << 22) - 1,
 };
 
-/* PUSHFQ: the image is RFLAGS but RF and VM, with the arithmetic flags from where they are. */
-static void pushf(struct xlat *x, unsigned i)
+void xsys_flags_image(struct emit *e)
 {
     static const uint8_t swap_shift[] = {0x86, 0xc4, 0xc0, 0xe4, 3}; /* xchg al, ah; shl ah, 3 */
-    struct emit *e = x->e;
 
-    xinsn_want_memory(x);
-    struct lookup *l = xinsn_push_slot(x, i, KF_ALL);
     emit_store_gs(e, H_AX, CPU(tmp[2]));
     emit_load_gs(e, T1, CPU(v.s.rflags));
     emit_alu_imm(e, false, 4, T1, (uint32_t) ~(FL_ARITH | FL_RF | FL_VM));
@@ -23,17 +19,35 @@ static void pushf(struct xlat *x, unsigned i)
     emit_alu_imm(e, false, 4, H_AX, FL_ARITH);
     emit_rr(e, false, 0x0b, T1, H_AX);
     emit_load_gs(e, H_AX, CPU(tmp[2]));
-    xinsn_store_t0(e, T1);
+}
+
+void xsys_split_image(struct emit *e)
+{
+    /* shr ah, 3; and ah, 1; xchg al, ah */
+    static const uint8_t pack[] = {0xc0, 0xec, 3, 0x80, 0xe4, 1, 0x86, 0xc4};
+
+    emit_mov_rr(e, T1, H_AX);
+    emit_mov_rr(e, H_AX, T0);
+    emit_bytes(e, pack, sizeof(pack));
+    emit_gs(e, false, 0x89, H_AX, CPU(flags));
+    emit_mov_rr(e, H_AX, T1);
+}
+
+/* PUSHFQ: the image is RFLAGS but RF and VM, with the arithmetic flags from where they are. */
+static void pushf(struct xlat *x, unsigned i)
+{
+    xinsn_want_memory(x);
+    struct lookup *l = xinsn_push_slot(x, i, KF_ALL);
+    xsys_flags_image(x->e);
+    xinsn_store_t0(x->e, T1);
     xinsn_rsp_add(x, -8);
-    l->after = emit_here(e);
+    l->after = emit_here(x->e);
 }
 
 /* POPFQ in ring 0, when it changes no more than IF and the arithmetic flags and no interrupt waits
  * for IF. */
 static void popf(struct xlat *x, unsigned i)
 {
-    /* shr ah, 3; and ah, 1; xchg al, ah */
-    static const uint8_t pack[] = {0xc0, 0xec, 3, 0x80, 0xe4, 1, 0x86, 0xc4};
     struct emit *e = x->e;
 
     emit_mov_rr(e, T0, HOST_GUEST_RSP);
@@ -47,11 +61,7 @@ static void popf(struct xlat *x, unsigned i)
     xinsn_slow_if(x, s, CC_NE);
     emit_cmp8_gs(e, CPU(v.irq_maybe));
     xinsn_slow_if(x, s, CC_NE);
-    emit_mov_rr(e, T1, H_AX);
-    emit_mov_rr(e, H_AX, T0);
-    emit_bytes(e, pack, sizeof(pack));
-    emit_gs(e, false, 0x89, H_AX, CPU(flags));
-    emit_mov_rr(e, H_AX, T1);
+    xsys_split_image(e);
     emit_alu_imm(e, false, 4, T0, FL_IF);
     emit_gs_imm(e, 4, CPU(v.s.rflags), ~(uint32_t)FL_IF);
     emit_gs(e, false, 0x09, T0, CPU(v.s.rflags)); /* or dword gs:[], T0d */

@@ -729,6 +729,7 @@ static void clear(struct tlb_entry *t)
 
 void mmu_flush_all(struct vcpu *v)
 {
+    soft_switches_changed(v);
     for (unsigned set = 0; set < TLB_SETS; set++)
         for (unsigned i = 0; i < TLB_SIZE; i++)
             clear(&v->tlb[set][i]);

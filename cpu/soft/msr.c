@@ -206,6 +206,7 @@ static int write_efer(struct vcpu *v, uint64_t val)
     if (((old ^ val) & EFER_LME) && (s->cr0 & CR0_PG))
         return gp(v);
     s->efer = (val & ~(uint64_t)EFER_LMA) | (old & EFER_LMA);
+    soft_switches_changed(v);
     soft_mode_update(v);
     if ((old ^ val) & EFER_NXE)
         mmu_flush_all(v);
@@ -341,6 +342,8 @@ int msr_write(struct vcpu *v, uint32_t idx, uint64_t val)
         if (val & ~r->writable)
             return gp(v);
         *field(v, r) = val;
+        if (idx == MSR_STAR || idx == MSR_SFMASK)
+            soft_switches_changed(v);
         return SOFT_OK;
     case CANONICAL:
         if (!frame_canonical(val))

@@ -128,6 +128,8 @@ struct vcpu {
     uint64_t zero;    /* always 0: what a missing base or index register reads as */
     uint64_t scratch; /* what a slow path hands back to its inline fast path */
     uint32_t mode;
+    uint32_t switches; /* changes of what SYSCALL, SYSRET, STAC and CLAC lead to: STAR, SFMASK, EFER,
+                        * CR0, CR4; never 0 */
     unsigned index;
     struct soft_vm *vm;              /* borrowed */
     const struct tlb_entry *cur_tlb; /* set for explicit accesses at the current mode */
@@ -258,6 +260,12 @@ void soft_mode_update(struct vcpu *v);
 static inline unsigned soft_cpl(const struct vcpu *v)
 {
     return (v->mode & MODE_CPL) >> 4;
+}
+
+static inline void soft_switches_changed(struct vcpu *v)
+{
+    if (!++v->switches)
+        v->switches = 1;
 }
 
 /* Record an exception of the current instruction; all return SOFT_FAULT. */

@@ -58,6 +58,7 @@ static int write_cr0(struct vcpu *v, uint64_t val)
         s->efer &= ~(uint64_t)EFER_LMA;
     }
     s->cr0 = val;
+    soft_switches_changed(v);
     soft_mode_update(v);
     if ((old ^ val) & (CR0_PG | CR0_WP | CR0_PE))
         mmu_flush_all(v);
@@ -99,6 +100,7 @@ static int write_cr4(struct vcpu *v, uint64_t val)
     if ((val & CR4_OSXSAVE) && !cpu_model_has(v->vm->c.model, 1, 0, 2, 26))
         return gp(v);
     s->cr4 = val;
+    soft_switches_changed(v);
     soft_mode_update(v);
     if ((old ^ val) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP))
         mmu_flush_all(v);
