@@ -7,31 +7,32 @@ usage: engine.py [--runs N] [--only NAME,...] [--engines native,tcg,bt,interp] [
 Every engine boots the same kernel with the same memory and the same initramfs, whose init is the workload program.
 The runs are interleaved (native, tcg, bt, native, ...), so that a noisy machine is noisy for all; a figure is the
 median. Workloads are timed by the guest's own CLOCK_MONOTONIC; the whole is timed from outside too, and a guest whose
-clock drifts is told. Checks must be those of the native run. Exit status: 0, or 1 when an engine failed or was wrong.
+clock drifts is told. The CPU time that a machine's process took for each is kept beside it: where others use the machine
+it is the steadier measure. Checks must be those of the native run. Exit status: 0, or 1 when an engine failed or was wrong.
 
 environment: BUILD      the build folder (build)
              KILN_ROOT  the store with the guest kernels
 """
 import argparse
 import json
-import math
 import os
 import pathlib
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
+from engine_report import Results, boots_table, row, summary, table, targets
+
 HERE = pathlib.Path(__file__).resolve().parent
 LINE = re.compile(r"^([a-z0-9-]+) (\d+\.\d+) ([0-9a-f]{16})$")
 END = re.compile(r"^end (\d+\.\d+)$")
+TRANSLATED = re.compile(r"^translated\s+(.*)$")
 CMDLINE = "console=ttyS0 panic=-1 reboot=t quiet cryptomgr.notests mitigations=off tsc=reliable --"
 GUEST_TIMEOUT_S = 300
-DRIFT = 0.05  # of the whole; more is told
 PAUSE_MS = 1500  # how long the guest stands still at the end, while its memory is counted
 QUICK_SCALE = 0.1
 INTERP_SCALE = 0.05
@@ -90,16 +91,25 @@ class Run:
     def __init__(self):
         self.seconds = {}
         self.checks = {}
-        self.guest_whole = self.outer_whole = self.boot = self.overhead = None
+        self.cpu = {}  # CPU seconds of the whole process, from line to line
+        self.guest_whole = self.outer_whole = self.boot = self.overhead = self.translation = None
         self.ended = False
+
+
+def cpu_seconds(pid):
+    """clock_getcpuclockid(3)'s clock of another process: ~pid in the high bits, CPUCLOCK_SCHED below."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return None  # it has just ended
 
 
 def read_run(process, started, at_end):
     """Parse the program's lines as they come; the time of `begin` and `end` is taken here, outside."""
     run, begun = Run(), None
-    noise = []
+    noise, used = [], None
     for raw in process.stdout:
-        now = time.monotonic()
+        now, before, used = time.monotonic(), used, cpu_seconds(process.pid)
         line = raw.decode(errors="replace").strip()
         if line.endswith("begin"):  # firmware leaves control sequences before it
             begun = now
@@ -107,11 +117,15 @@ def read_run(process, started, at_end):
         elif match := LINE.match(line):
             run.seconds[match[1]] = float(match[2])
             run.checks[match[1]] = match[3]
+            if before is not None and used is not None:
+                run.cpu[match[1]] = used - before
         elif match := END.match(line):
             run.guest_whole = float(match[1])
             run.outer_whole = now - begun if begun else None
             run.ended = True
             at_end(run)
+        elif match := TRANSLATED.match(line):
+            run.translation = f"translated {match[1]}"
         else:
             noise.append(line)
             if line.startswith("FAIL"):
@@ -154,7 +168,7 @@ class Bench:
             return ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", "max,la57=off",
                     "-smp", str(cpus), "-m", str(o.memory), "-nographic", "-no-reboot",
                     "-kernel", str(o.kernel), "-initrd", str(self.initrd), "-append", line]
-        return [str(self.kiln), "boot", "--engine", engine, "--cpus", str(cpus), "-m", f"{o.memory}m",
+        return [str(self.kiln), "boot", "--stats", "--engine", engine, "--cpus", str(cpus), "-m", f"{o.memory}m",
                 "--kernel", str(o.kernel), "--initrd", str(self.initrd), "--cmdline", line]
 
     def run(self, engine, scale, two):
@@ -177,36 +191,6 @@ class Bench:
         words = ["--list"] + (["--two"] if two else []) + (["--only", self.options.only] if self.options.only else [])
         out = subprocess.run([str(self.program), *words], capture_output=True, text=True, check=True).stdout
         return [line for line in out.split() if line not in ("begin", "end") and not line[0].isdigit()]
-
-
-class Results:
-    """Every run of every engine; engine names are the keys."""
-
-    def __init__(self):
-        self.seconds = {}  # engine -> workload -> [seconds]
-        self.overhead = {}  # engine -> [MiB]
-        self.clock = {}  # engine -> [guest / outside]
-        self.boot = {}  # engine -> [seconds to the program]
-        self.problems = []
-
-    def add(self, engine, run, truth):
-        for name, value in run.seconds.items():
-            self.seconds.setdefault(engine, {}).setdefault(name, []).append(value)
-            if truth is not None and run.checks[name] != truth.checks.get(name):
-                self.problems.append(f"{engine}: {name}: check {run.checks[name]}, natively {truth.checks.get(name)}")
-        if run.overhead is not None:
-            self.overhead.setdefault(engine, []).append(run.overhead)
-        if run.outer_whole:
-            ratio = run.guest_whole / run.outer_whole
-            self.clock.setdefault(engine, []).append(ratio)
-            if engine != "native" and abs(ratio - 1) > DRIFT and run.outer_whole > 0.5:
-                self.problems.append(f"{engine}: the guest's clock says {run.guest_whole:.2f} s of {run.outer_whole:.2f}")
-        if engine != "native":
-            self.boot.setdefault(engine, []).append(run.boot) if run.boot else None
-
-    def median(self, engine, name):
-        values = self.seconds.get(engine, {}).get(name)
-        return statistics.median(values) if values else None
 
 
 def measure(bench, results):
@@ -239,59 +223,6 @@ def key(engine, scale, options):
     return engine if scale == options.scale or engine == "interp" else "native-small"
 
 
-def geometric_mean(values):
-    return math.exp(sum(math.log(v) for v in values) / len(values)) if values else None
-
-
-def cell(value, width, digits=2):
-    return f"{value:{width}.{digits}f}" if value is not None else " " * (width - 1) + "-"
-
-
-def quotient(a, b):
-    return a / b if a is not None and b else None
-
-
-def row(results, name):
-    native = results.median("native", name)
-    tcg, bt, interp = (results.median(e, name) for e in ("tcg", "bt", "interp"))
-    return {"name": name, "native_s": native, "tcg_s": tcg, "bt_s": bt,
-            "tcg_to_native": quotient(tcg, native), "bt_to_native": quotient(bt, native),
-            "tcg_to_bt": quotient(tcg, bt), "interp_to_native": quotient(interp, results.median("native-small", name))}
-
-
-def table(rows):
-    lines = [f"{'workload':16} {'native s':>9} {'TCG s':>9} {'bt s':>9} {'TCG/nat':>8} {'bt/nat':>8} {'int/nat':>8} {'TCG/bt':>8}"]
-    for r in rows:
-        lines.append(f"{r['name']:16} {cell(r['native_s'], 9, 4)} {cell(r['tcg_s'], 9, 4)} {cell(r['bt_s'], 9, 4)} "
-                     f"{cell(r['tcg_to_native'], 8)} {cell(r['bt_to_native'], 8)} {cell(r['interp_to_native'], 8)} "
-                     f"{cell(r['tcg_to_bt'], 8)}" + ("  <-- slower than TCG" if (r["tcg_to_bt"] or 9) < 1 else ""))
-    means = [geometric_mean([r[k] for r in rows if r[k]]) for k in ("tcg_to_native", "bt_to_native", "interp_to_native", "tcg_to_bt")]
-    lines.append(f"{'geometric mean':16} {'':9} {'':9} {'':9} " + " ".join(cell(m, 8) for m in means))
-    return "\n".join(lines)
-
-
-def threads_gain(results, engine):
-    """How many times the work of one busy thread two of them do in the same time; of the best runs, for on a busy
-    machine it is the second CPU that is missing."""
-    one, two = (results.seconds.get(engine, {}).get(n) for n in ("threads-1", "threads-2"))
-    return 2 * min(one) / min(two) if one and two else None
-
-
-def summary(results):
-    lines = []
-    for engine in ("native", "tcg", "bt"):
-        gain = threads_gain(results, engine)
-        if gain:
-            lines.append(f"{engine}: two busy threads do {gain:.2f} times the work of one")
-    for engine, values in results.overhead.items():
-        lines.append(f"{engine}: {max(values):.1f} MiB beyond the guest's RAM at the end (largest of {len(values)})")
-    for engine, values in results.boot.items():
-        lines.append(f"{engine}: {statistics.median(values):.2f} s from start to the program's first line")
-    for engine, values in results.clock.items():
-        lines.append(f"{engine}: guest's clock to outside {min(values):.3f} to {max(values):.3f}")
-    return "\n".join(lines)
-
-
 def boots(runs):
     """bench/boot.sh: {name: seconds}"""
     env = {**os.environ, "ENGINES": "bt", "RUN": "0"}
@@ -299,16 +230,6 @@ def boots(runs):
     if out.returncode:
         raise Failed("boot.sh: " + (out.stderr.strip().splitlines() or ["failed"])[-1])
     return {m[1]: float(m[2]) for m in re.finditer(r"^(\S+) ([\d.]+) s", out.stdout, re.M)}
-
-
-def boots_table(times):
-    lines = []
-    for kernel in ("debian", "kiln"):
-        bt, tcg = times.get(f"boot-{kernel}-bt"), times.get(f"boot-{kernel}-qemu-tcg")
-        if bt:
-            ratio = f", {bt / tcg:.2f} of TCG's {tcg:.2f}" if tcg else ""
-            lines.append(f"cold boot to user space and off, {kernel}'s kernel: bt {bt:.2f} s{ratio}")
-    return "\n".join(lines)
 
 
 def default_kernel():
@@ -366,11 +287,13 @@ def main():
     print(summary(results))
     if times:
         print(boots_table(times))
+    print(targets(rows, results, times))
     print(f"{time.monotonic() - started:.0f} s in all, runs: {o.runs}, kernel: {o.kernel}")
     for problem in results.problems:
         print(f"PROBLEM {problem}")
     if o.json:
-        pathlib.Path(o.json).write_text(json.dumps({"rows": rows, "seconds": results.seconds, "boots": times,
+        pathlib.Path(o.json).write_text(json.dumps({"rows": rows, "seconds": results.seconds, "cpu_seconds": results.cpu,
+            "boots": times,
             "overhead_mib": results.overhead, "clock": results.clock, "problems": results.problems}, indent=1) + "\n")
     return 1 if results.problems else 0
 

@@ -83,6 +83,6 @@ static uint64_t jit(uint64_t n)
 
 const struct work work_code[] = {
     {"smc", patched, 300000, 1},
-    {"jit", jit, 100000, 1},
+    {"jit", jit, 50000, 1},
     {0},
 };

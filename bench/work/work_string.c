@@ -163,11 +163,11 @@ static uint64_t pages(uint64_t n)
 }
 
 const struct work work_string[] = {
-    {"movsb", movsb, 200, 1},
+    {"movsb", movsb, 600, 1},
     {"movsq", movsq, 1000, 1},
-    {"stosb", stosb, 400, 1},
+    {"stosb", stosb, 800, 1},
     {"stosq", stosq, 2000, 1},
-    {"cmpsb", cmpsb, 300000, 1},
+    {"cmpsb", cmpsb, 600000, 1},
     {"scasb", scasb, 60000, 1},
     {"movs-short", movs_short, 2000000, 1},
     {"page-copy", pages, 300000, 1},

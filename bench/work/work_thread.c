@@ -154,8 +154,8 @@ const struct work work_thread[] = {
     {"atomics-1", atomics_1, 5000000, 1},
     {"futex", futex, 30000, 1},
     {"atomics-2", atomics_2, 1000000, 2},
-    {"threads-1", threads_1, 10000, 2},
-    {"threads-2", threads_2, 10000, 2},
+    {"threads-1", threads_1, 30000, 2},
+    {"threads-2", threads_2, 30000, 2},
     {"futex-2", futex, 20000, 2},
     {0},
 };
