@@ -88,6 +88,14 @@ const uint8_t *bt_on_miss(struct bt_cpu *c, uint64_t lin, const uint8_t *site)
 
     if (!there && btmem_fill(c, set, lin, m.site & SITE_WRITE))
         return site + m.retry;
+    if (!there && m.site & SITE_WRITE) {
+        const uint8_t *beside = mmu_write_beside(&c->v, lin, m.bytes);
+
+        if (beside) {
+            c->tmp[0] = (uint64_t)(uintptr_t)beside; /* T0 */
+            return site + m.found;
+        }
+    }
     return run_one(c, m.site) ? site + m.after : NULL;
 }
 

@@ -82,6 +82,7 @@ struct block {
     gpa_t gpa;       /* of the first byte */
     int64_t page;    /* mem_page */
     uint64_t chunks; /* of the page, that it was made from: mem_chunks() */
+    uint64_t born;   /* TSC */
     uint32_t mode;   /* index into bt_vm.modes */
     bool dead;
     bool interpreted;              /* one instruction, by the interpreter */
@@ -141,14 +142,15 @@ struct bt_cpu {
 #define CPU(field) ((uint32_t)offsetof(struct bt_cpu, field)) /* for gs: */
 #define GPR(n) (CPU(v.s.gpr) + 8 * (n))
 
-/* A page whose code changes again and again: those parts are interpreted, instruction by
- * instruction, and their pages not watched, until enough was executed that a new try pays. */
+/* A page whose blocks die young, again and again: those parts are interpreted, instruction by
+ * instruction, and not watched, until enough was executed that a new try pays. */
 struct smc {
     uint64_t hot;           /* mem_chunks() */
-    uint32_t kills;         /* times that blocks of the page died, up to SMC_KILLS */
+    uint32_t kills;         /* times that blocks of the page died young, up to SMC_KILLS; less those
+                             * that they died old */
     _Atomic uint32_t steps; /* instructions interpreted since it became hot; by any vCPU */
 };
-enum { SMC_KILLS = 8, SMC_AGAIN = 2, SMC_STEPS = 4096 };
+enum { SMC_KILLS = 8, SMC_AGAIN = 2, SMC_STEPS = 4096, SMC_YOUNG = 50000 /* TSC cycles */ };
 
 struct code_area { /* one memory mapped twice; never writable and executable in one mapping */
     uint8_t *rw;
@@ -199,7 +201,9 @@ enum {
 /* Call-outs are calls that these bytes follow; the address the call pushed says where they are. */
 struct miss_site { /* stub_miss: T0 = linear address ^ tag, T1 = index */
     uint16_t site;
-    int16_t retry, after; /* relative to this struct: the look-up; behind the instruction */
+    int16_t retry, found; /* relative to this struct: the look-up; where it has led to T0 */
+    int16_t after;        /* behind the instruction */
+    uint8_t bytes;        /* of the access */
 } __attribute__((packed));
 struct interp_site { /* stub_interp goes on behind it */
     uint16_t site;
@@ -225,6 +229,8 @@ struct lookup {
     uint8_t *to_cold[2]; /* forward branches to the cold part */
     unsigned n_cold;
     const uint8_t *retry; /* executable address of the look-up */
+    const uint8_t *found; /* and of its end */
+    uint8_t bytes;
     const uint8_t *after; /* executable address behind the instruction */
     uint32_t site;
 };

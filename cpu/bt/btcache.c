@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <x86intrin.h>
 
 #include "mem/mem.h"
 
@@ -165,7 +166,8 @@ static void kill(struct bt_vm *b, struct block *k)
 void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
 {
     struct smc *smc = &b->smc[page];
-    bool any = false;
+    uint64_t now = __rdtsc();
+    unsigned young = 0, old = 0;
 
     for (struct block **at = &b->by_page[page]; *at;) {
         struct block *k = *at;
@@ -176,11 +178,18 @@ void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
         }
         *at = k->page_next;
         kill(b, k);
-        any = true;
+        if (now - k->born < SMC_YOUNG)
+            young++;
+        else
+            old++;
     }
-    if (!any)
+    if (!young && !old)
         return;
     b->kills++;
+    if (!young) {
+        smc->kills -= smc->kills > 0;
+        return;
+    }
     if (++smc->kills < SMC_KILLS)
         return;
     smc->hot |= chunks;

@@ -27,6 +27,8 @@ void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, un
         l->to_cold[l->n_cold++] = emit_jcc_fwd(e, CC_NE);
     }
     emit_gs_base(e, true, 0x03, T0, T1, page);
+    l->found = emit_here(e);
+    l->bytes = (uint8_t)bytes;
     l->site = (l->site & (SITE_OFF | SITE_ENDS)) | (write ? SITE_WRITE : 0) | set << SITE_SET_SHIFT;
 }
 
@@ -37,8 +39,13 @@ void btmem_cold(struct emit *e, const struct bt_vm *b, bool vec, const struct lo
         emit_patch(e, l->to_cold[i]);
     emit_call(e, b->stub_miss[l->site >> SITE_SET_SHIFT & 3][!!(l->site & SITE_WRITE)][vec]);
     const uint8_t *here = emit_here(e);
-    struct miss_site m = {(uint16_t)l->site, (int16_t)(l->retry - here),
-                          (int16_t)(l->after - here)};
+    struct miss_site m = {
+        .site = (uint16_t)l->site,
+        .retry = (int16_t)(l->retry - here),
+        .found = (int16_t)(l->found - here),
+        .after = (int16_t)(l->after - here),
+        .bytes = l->bytes,
+    };
     emit_bytes(e, &m, sizeof(m));
 }
 

@@ -5,6 +5,7 @@
  * which of the six arithmetic flags it reads, and elsewhere all count as live. xlat.st follows
  * where they are. */
 #include <stdlib.h>
+#include <x86intrin.h>
 
 #include "cpu/bt/btperf.h"
 #include "cpu/bt/xlat_priv.h"
@@ -241,6 +242,7 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     k->gpa = gpa;
     k->mode = mode;
     k->chunks = x->chunks;
+    k->born = __rdtsc();
     k->insns = (uint16_t)x->n;
     k->bytes = x->off[x->n] - x->off[0];
     k->interpreted = x->kind[0].way == WAY_INTERP_END;

@@ -618,6 +618,24 @@ int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned
     return r;
 }
 
+/* Either who marks new code in the page sees it as mixed, and stops the world until the store is
+ * made, or the marks are seen here. */
+uint8_t *mmu_write_beside(struct vcpu *v, gva_t gva, unsigned len)
+{
+    gva_t page = gva & ~(gva_t)(MEM_PAGE - 1);
+    const struct mem *m = v->vm->c.mem;
+    struct tlb_entry *t = &v->tlb[set_of(v, MMU_WRITE)][(gva >> MEM_PAGE_SHIFT) & (TLB_SIZE - 1)];
+
+    if (t->rd != page || !(t->flags & TLBE_WOK) || crosses(gva, len))
+        return NULL;
+    int64_t n = mem_page(m, t->gpa);
+    atomic_store(&v->vm->mixed[n], 1);
+    if (atomic_load(&m->code[n]) & mem_chunks(gva & (MEM_PAGE - 1), len))
+        return NULL;
+    mem_mark_dirty(v->vm->c.mem, n);
+    return (uint8_t *)(gva + t->addend);
+}
+
 /* Position of a page in v->fetched. */
 static uint64_t *fetched_word(struct vcpu *v, gva_t lin, uint64_t *bit)
 {
@@ -703,11 +721,13 @@ void mmu_mark_chunks(struct vcpu *v, gpa_t gpa, uint64_t bits)
         return;
     atomic_fetch_add(&vm->marking, 1);
     bool marked = atomic_fetch_or(&vm->c.mem->code[page], bits);
-    if (marked && atomic_load(&vm->marking) == 1) {
+    bool mixed = atomic_load(&vm->mixed[page]);
+    if (marked && !mixed && atomic_load(&vm->marking) == 1) {
         atomic_fetch_sub(&vm->marking, 1);
         return;
     }
-    drop_write(v, base);
+    if (!marked)
+        drop_write(v, base);
     if (vm->n > 1) {
         soft_world_stop(v);
         for (unsigned i = 0; i < CPUS_MAX; i++)

@@ -43,6 +43,11 @@ int mmu_rmw_ptr(struct vcpu *v, gva_t gva, unsigned len, uint8_t **hva);
  * end. */
 int mmu_span(struct vcpu *v, gva_t gva, unsigned access, uint8_t **hva, unsigned *room);
 
+/* A store of len bytes at gva, writable and within a page that holds code, touches no code: host
+ * address for this one store, which is made before anything else. NULL: it may, or it does not go
+ * to such a page. No faults are raised. */
+uint8_t *mmu_write_beside(struct vcpu *v, gva_t gva, unsigned len);
+
 /* Instruction fetch: gpa of the page of `rip` (linear); checks NX, SMEP, U/S. */
 int mmu_fetch_page(struct vcpu *v, gva_t lin, gpa_t *page, const uint8_t **hva);
 

@@ -22,6 +22,14 @@ static void device_wrote_code(void *ctx, gpa_t gpa, size_t len)
     mmu_code_written(ctx, gpa, len);
 }
 
+static void *lazy(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
 int soft_vm_new(const struct cpu_vm_conf *c, const struct soft_engine_ops *ops,
                 struct soft_vm **ret, struct err *e)
 {
@@ -35,13 +43,12 @@ int soft_vm_new(const struct cpu_vm_conf *c, const struct soft_engine_ops *ops,
     pthread_mutex_init(&vm->world_lock, NULL);
     pthread_cond_init(&vm->world_cond, NULL);
     /* Mapped, not allocated: only pages that ever hold code are touched. */
-    void *gen = mmap(NULL, pages * sizeof(*vm->code_gen), PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (gen == MAP_FAILED) {
+    vm->code_gen = lazy(pages * sizeof(*vm->code_gen));
+    vm->mixed = lazy(pages * sizeof(*vm->mixed));
+    if (!vm->code_gen || !vm->mixed) {
         soft_vm_free(vm);
         return err_set(e, -ENOMEM, "map the code generations of guest RAM");
     }
-    vm->code_gen = gen;
     c->mem->code_written = device_wrote_code;
     c->mem->code_ctx = vm;
     *ret = vm;
@@ -58,6 +65,8 @@ void soft_vm_free(struct soft_vm *vm)
     }
     if (vm->code_gen)
         munmap((void *)vm->code_gen, mem_size(vm->c.mem) / MEM_PAGE * sizeof(*vm->code_gen));
+    if (vm->mixed)
+        munmap((void *)vm->mixed, mem_size(vm->c.mem) / MEM_PAGE * sizeof(*vm->mixed));
     pthread_cond_destroy(&vm->world_cond);
     pthread_mutex_destroy(&vm->world_lock);
     free(vm);

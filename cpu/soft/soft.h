@@ -128,8 +128,8 @@ struct vcpu {
     uint64_t zero;    /* always 0: what a missing base or index register reads as */
     uint64_t scratch; /* what a slow path hands back to its inline fast path */
     uint32_t mode;
-    uint32_t switches; /* changes of what SYSCALL, SYSRET, STAC and CLAC lead to: STAR, SFMASK, EFER,
-                        * CR0, CR4; never 0 */
+    uint32_t switches; /* changes of what SYSCALL, SYSRET, STAC and CLAC lead to: STAR, SFMASK,
+                        * EFER, CR0, CR4; never 0 */
     unsigned index;
     struct soft_vm *vm;              /* borrowed */
     const struct tlb_entry *cur_tlb; /* set for explicit accesses at the current mode */
@@ -215,6 +215,7 @@ struct soft_vm {
     struct vcpu *vcpu[CPUS_MAX];
     unsigned n;
     _Atomic uint32_t *code_gen; /* [ram pages] bumped when code in the page changed */
+    _Atomic uint8_t *mixed;     /* [ram pages] 1: stores go there beside code, mmu_write_beside() */
     _Atomic unsigned marking;   /* pages just marked as code that some vCPU may still write fast */
     pthread_mutex_t world_lock; /* stop-the-world: one at a time */
     pthread_cond_t world_cond;
