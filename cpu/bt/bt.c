@@ -209,6 +209,24 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
+/* Of a block that straddles: does the next linear page still lead to the second? If not, the block
+ * is forgotten. False: it cannot be fetched from. */
+static bool second_same(struct bt_cpu *c, struct block **k)
+{
+    const uint8_t *page;
+    gpa_t gpa;
+
+    if (mmu_fetch_page(&c->v, (c->v.s.rip | (MEM_PAGE - 1)) + 1, &gpa, &page) || !page)
+        return false;
+    if (gpa == (*k)->gpa2)
+        return true;
+    pthread_mutex_lock(&c->bv->lock);
+    btcache_kill_one(c->bv, *k);
+    pthread_mutex_unlock(&c->bv->lock);
+    *k = NULL;
+    return true;
+}
+
 /* The block at s.rip, translated now if need be. NULL: one instruction was interpreted instead, or
  * could not be fetched; *stop says how that ended. */
 static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
@@ -227,6 +245,10 @@ static struct block *block_at(struct bt_cpu *c, uint32_t mode, int *stop)
     }
     gpa |= v->s.rip & (MEM_PAGE - 1);
     struct block *k = btcache_find(b, gpa, mode);
+    if (k && k->straddles && !second_same(c, &k)) {
+        *stop = interp_insn(v);
+        return NULL;
+    }
     if (!k && btcache_hot(b, mem_page(b->vm->c.mem, gpa), gpa)) {
         *stop = interp_uncached(v);
         return NULL;
@@ -253,7 +275,7 @@ static void remember(struct bt_cpu *c, uint32_t mode, uint64_t rip, const struct
     bool super = soft_cpl(&c->v) != 3;
 
     if (super && !c->super_local)
-        c->super_local = !mmu_is_global(&c->v, rip, MMU_EXEC);
+        c->super_local = !mmu_is_global(&c->v, rip, MMU_EXEC) || k->straddles;
     j->entry = k->entry_m;
     j->rip = rip ^ c->epoch_xor[super];
 }

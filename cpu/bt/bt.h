@@ -79,12 +79,14 @@ struct link {
 
 struct block {
     struct block *hash_next, *page_next;
-    gpa_t gpa;       /* of the first byte */
-    int64_t page;    /* mem_page */
-    uint64_t chunks; /* of the page, that it was made from: mem_chunks() */
-    uint64_t born;   /* TSC */
-    uint32_t mode;   /* index into bt_vm.modes */
-    bool dead;
+    gpa_t gpa;            /* of the first byte */
+    int64_t page;         /* mem_page */
+    uint64_t chunks;      /* of the page, that it was made from: mem_chunks() */
+    uint64_t born;        /* TSC */
+    uint32_t mode;        /* index into bt_vm.modes */
+    bool dead, straddles; /* straddles: one instruction, whose rest lies in the page at gpa2 */
+    gpa_t gpa2;
+    struct block *of;              /* this is only the second page's entry for that block */
     bool interpreted;              /* one instruction, by the interpreter */
     uint16_t insns, bytes;         /* guest's */
     const void *entry_m, *entry_f; /* flags in memory; in EFLAGS */
@@ -259,6 +261,9 @@ void btcache_done(struct bt_vm *b);
 struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode);
 struct block *btcache_new(struct bt_vm *b); /* NULL: full */
 void btcache_insert(struct bt_vm *b, struct block *k);
+/* `k` dies with code in these chunks of its second page, too. There is room for a block more. */
+void btcache_insert2(struct bt_vm *b, struct block *k, uint64_t chunks);
+void btcache_kill_one(struct bt_vm *b, struct block *k);
 void btcache_link(struct bt_vm *b, struct link *l, struct block *to);
 void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks); /* blocks made from them */
 void btcache_flush(struct bt_vm *b);                               /* the world is stopped */

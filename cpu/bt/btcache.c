@@ -105,6 +105,18 @@ void btcache_insert(struct bt_vm *b, struct block *k)
     b->by_page[k->page] = k;
 }
 
+void btcache_insert2(struct bt_vm *b, struct block *k, uint64_t chunks)
+{
+    struct block *second = btcache_new(b);
+
+    BUG_ON(!second);
+    second->of = k;
+    second->chunks = chunks;
+    second->page = mem_page(b->vm->c.mem, k->gpa2);
+    second->page_next = b->by_page[second->page];
+    b->by_page[second->page] = second;
+}
+
 /* Other CPUs may be executing the jump: the store is one aligned write. */
 static void set_rel32(struct bt_vm *b, uint8_t *at, const void *to)
 {
@@ -116,7 +128,7 @@ static void set_rel32(struct bt_vm *b, uint8_t *at, const void *to)
 
 void btcache_link(struct bt_vm *b, struct link *l, struct block *to)
 {
-    if (!l->rel32 || l->to || to->dead)
+    if (!l->rel32 || l->to || to->dead || to->straddles)
         return;
     l->to = to;
     l->next_in = to->incoming;
@@ -130,6 +142,8 @@ void btcache_link(struct bt_vm *b, struct link *l, struct block *to)
 /* The body becomes a jump to the block's way out: 8 aligned bytes, one write. */
 static void kill(struct bt_vm *b, struct block *k)
 {
+    if (k->dead)
+        return;
     const uint8_t *rx = k->patch + b->code.e.to_rx;
     uint32_t rel = (uint32_t)((const uint8_t *)k->cold_exit - (rx + 5));
     uint64_t jmp = 0xe9 | (uint64_t)rel << 8 | 0x909090ull << 40;
@@ -163,6 +177,18 @@ static void kill(struct bt_vm *b, struct block *k)
     }
 }
 
+void btcache_kill_one(struct bt_vm *b, struct block *k)
+{
+    for (struct block **at = &b->by_page[k->page]; *at; at = &(*at)->page_next) {
+        if (*at == k) {
+            *at = k->page_next;
+            break;
+        }
+    }
+    kill(b, k);
+    b->kills++;
+}
+
 void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
 {
     struct smc *smc = &b->smc[page];
@@ -177,6 +203,8 @@ void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
             continue;
         }
         *at = k->page_next;
+        if (k->of)
+            k = k->of;
         kill(b, k);
         if (now - k->born < SMC_YOUNG)
             young++;

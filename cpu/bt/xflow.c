@@ -156,10 +156,17 @@ static void link_to(struct xlat *x, unsigned n, uint32_t off, int cc)
     link_jump(x, n, cc);
 }
 
+/* A block whose instruction straddles must be looked up each time: what the second page's linear
+ * address leads to is not this page's matter. */
+static bool linkable(struct xlat *x, int64_t off)
+{
+    return xflow_in_page(off) && !xlat_straddles(x, off);
+}
+
 /* Unconditionally to `off` relative to the page (which may lie outside of it). */
 void xflow_go(struct xlat *x, unsigned n, int64_t off)
 {
-    if (xflow_in_page(off)) {
+    if (linkable(x, off)) {
         link_to(x, n, (uint32_t)off, -1);
         link_cold(x, n, (uint32_t)off);
         return;
@@ -263,7 +270,7 @@ static void do_jcc(struct xlat *x, unsigned i)
 
     xinsn_want_eflags(x);
     enum st st = x->st;
-    if (xflow_in_page(to) && to > x->off[i]) {
+    if (linkable(x, to) && to > x->off[i]) {
         link_jump(x, 0, cc);
         xflow_go(x, 1, next);
         link_cold(x, 0, (uint32_t)to);

@@ -27,20 +27,33 @@ void xlat_free(struct xlat *x)
 
 /* --- decode --------------------------------------------------------------- */
 
-/* The instruction at `off` of the page. False: undefined here, or it crosses the page, or it lies
- * where code changes all the time. */
+/* The instruction at `off` of the page. False: undefined here, or more of it than is there, or it
+ * lies where code changes all the time. */
 static bool decode_one(struct xlat *x, unsigned off, struct xinsn *i, struct kind *k)
 {
     if (off >= MEM_PAGE || !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&x->decoder, x->source + off,
-                                                                MEM_PAGE - off, &i->z, i->op)))
+                                                                x->end - off, &i->z, i->op)))
         return false;
-    uint64_t chunks = mem_chunks(off, i->z.length);
-    if (x->hot & chunks)
+    unsigned end = off + i->z.length;
+    uint64_t chunks = mem_chunks(off, end <= MEM_PAGE ? i->z.length : MEM_PAGE - off);
+    if (x->part[0].hot & chunks)
         return false;
-    x->chunks |= chunks;
+    x->part[0].chunks |= chunks;
+    if (end > MEM_PAGE)
+        x->part[1].chunks |= mem_chunks(0, end - MEM_PAGE);
     i->raw = x->source + off;
     classify(i, x->model, x->mode, k);
     return true;
+}
+
+bool xlat_straddles(struct xlat *x, int64_t off)
+{
+    ZydisDecodedInstruction z;
+
+    if (off >= MEM_PAGE || off < MEM_PAGE - STRADDLE_MAX)
+        return false;
+    return ZydisDecoderDecodeInstruction(&x->decoder, NULL, x->source + off, MEM_PAGE - off, &z) ==
+           ZYDIS_STATUS_NO_MORE_DATA;
 }
 
 /* Executed twice it would not say the same: for lockstep it must stand alone. */
@@ -60,7 +73,6 @@ static bool of_the_machine(const struct xinsn *i)
 static void decode(struct xlat *x, unsigned off)
 {
     x->n = 0;
-    x->chunks = 0;
     x->off[0] = (uint16_t)off;
     while (x->n < BLOCK_INSNS_MAX && decode_one(x, off, &x->in[x->n], &x->kind[x->n])) {
         if (x->apart && of_the_machine(&x->in[x->n]))
@@ -228,7 +240,7 @@ static void epilogue(struct xlat *x)
 
 bool xlat_full(const struct bt_vm *b)
 {
-    return b->code.e.end - b->code.e.p < BLOCK_BYTES_MAX || b->n_blocks == b->max_blocks;
+    return b->code.e.end - b->code.e.p < BLOCK_BYTES_MAX || b->n_blocks + 2 > b->max_blocks;
 }
 
 /* Under the lock. */
@@ -241,7 +253,7 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     struct block *k = btcache_new(b);
     k->gpa = gpa;
     k->mode = mode;
-    k->chunks = x->chunks;
+    k->chunks = x->part[0].chunks;
     k->born = __rdtsc();
     k->insns = (uint16_t)x->n;
     k->bytes = x->off[x->n] - x->off[0];
@@ -264,47 +276,102 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     BUG_ON(b->code.e.full); /* BLOCK_BYTES_MAX is more than any block can need */
     b->translated++;
     btcache_insert(b, k);
+    if (x->n_parts > 1) {
+        k->straddles = true;
+        k->gpa2 = x->part[1].gpa;
+        btcache_insert2(b, k, x->part[1].chunks);
+    }
     return k;
 }
 
-static bool unchanged(const struct xlat *x, const uint8_t *page)
+static bool unchanged(const struct xlat *x)
 {
-    for (uint64_t c = x->chunks; c; c &= c - 1) {
+    const struct part *p = x->part;
+
+    for (uint64_t c = p->chunks; c; c &= c - 1) {
         size_t at = (size_t)__builtin_ctzll(c) * MEM_CHUNK;
 
-        if (memcmp(x->source + at, page + at, MEM_CHUNK) != 0)
+        if (memcmp(x->source + at, p->bytes + at, MEM_CHUNK) != 0)
+            return false;
+    }
+    return x->n_parts < 2 || !memcmp(x->source + MEM_PAGE, p[1].bytes, STRADDLE_MAX);
+}
+
+static void add_part(struct xlat *x, const struct bt_vm *b, gpa_t gpa, const uint8_t *page)
+{
+    struct part *p = &x->part[x->n_parts];
+    unsigned bytes = x->n_parts++ ? STRADDLE_MAX : MEM_PAGE;
+
+    p->gpa = gpa & ~(gpa_t)(MEM_PAGE - 1);
+    p->page = mem_page(b->vm->c.mem, gpa);
+    p->bytes = page;
+    p->hot = __atomic_load_n(&b->smc[p->page].hot, __ATOMIC_RELAXED);
+    p->chunks = 0;
+    memcpy(x->source + x->end, page, bytes);
+    x->end += bytes;
+}
+
+/* Fills in the block's instructions. False: there is none that can be translated. */
+static bool take(struct xlat *x, struct bt_cpu *c, gpa_t gpa, const uint8_t *page)
+{
+    unsigned off = gpa & (MEM_PAGE - 1);
+    gpa_t gpa2;
+
+    x->end = x->n_parts = 0;
+    add_part(x, c->bv, gpa, page);
+    decode(x, off);
+    if (!x->n && xlat_straddles(x, off)) {
+        /* A fault here is met again, and reported, by the interpreter. */
+        if (mmu_fetch_page(&c->v, (c->v.s.rip | (MEM_PAGE - 1)) + 1, &gpa2, &page) || !page)
+            return false;
+        add_part(x, c->bv, gpa2, page);
+        decode(x, off);
+    }
+    return x->n;
+}
+
+/* Have the block's bytes been the same since before they were marked as code? Who writes them from
+ * now on finds the marks and changes the generation. */
+static bool mark(struct xlat *x, struct bt_cpu *c)
+{
+    for (unsigned n = 0; n < x->n_parts; n++) {
+        struct part *p = &x->part[n];
+
+        p->gen = atomic_load(&c->bv->vm->code_gen[p->page]);
+        mmu_mark_chunks(&c->v, p->gpa, p->chunks);
+    }
+    return unchanged(x);
+}
+
+/* Under the lock. */
+static bool still_same(const struct xlat *x, const struct bt_vm *b)
+{
+    for (unsigned n = 0; n < x->n_parts; n++) {
+        if (atomic_load(&b->vm->code_gen[x->part[n].page]) != x->part[n].gen)
             return false;
     }
     return true;
 }
 
-/* The page is copied and decoded first, then marked as code where it was read, then compared: who
- * writes there after the comparison finds the mark, bumps the generation, and we see it under the
- * lock. */
+/* The page is copied and decoded first, then marked as code where it was read, then compared. */
 struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint32_t mode,
                          bool *alone)
 {
     struct bt_vm *b = c->bv;
     struct xlat *x = c->xlat;
-    _Atomic uint32_t *gen = &b->vm->code_gen[mem_page(b->vm->c.mem, gpa)];
 
-    memcpy(x->source, page, MEM_PAGE);
     x->model = b->vm->c.model;
     x->mode = b->modes[mode];
-    x->hot = __atomic_load_n(&b->smc[mem_page(b->vm->c.mem, gpa)].hot, __ATOMIC_RELAXED);
     x->apart = b->apart;
-    decode(x, gpa & (MEM_PAGE - 1));
-    *alone = x->n == 0; /* undefined, or it crosses the page: by the interpreter */
+    *alone = !take(x, c, gpa, page);
     if (*alone)
         return NULL;
     liveness(x);
-    uint32_t before = atomic_load(gen);
-    mmu_mark_chunks(&c->v, gpa, x->chunks);
-    if (!unchanged(x, page))
+    if (!mark(x, c))
         return NULL;
     pthread_mutex_lock(&b->lock);
     struct block *k = btcache_find(b, gpa, mode);
-    if (!k && atomic_load(gen) == before) {
+    if (!k && still_same(x, b)) {
         const uint8_t *from = b->code.e.p;
 
         k = emit_block(x, b, gpa, mode);

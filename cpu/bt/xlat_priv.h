@@ -19,13 +19,26 @@ struct slow {
     const uint8_t *after;
 };
 
+enum { STRADDLE_MAX = ZYDIS_MAX_INSTRUCTION_LENGTH - 1 };
+
+struct part { /* a page that the block is made from */
+    gpa_t gpa;
+    int64_t page; /* mem_page */
+    const uint8_t *bytes;
+    uint64_t hot;    /* struct smc */
+    uint64_t chunks; /* that the block depends on: mem_chunks() */
+    uint32_t gen;    /* soft_vm.code_gen */
+};
+
 struct xlat {
     ZydisDecoder decoder;
     const struct cpu_model *model;
-    uint32_t mode;            /* enum MODE_* */
-    uint8_t source[MEM_PAGE]; /* the page's bytes, copied once */
-    uint64_t hot;             /* struct smc */
-    uint64_t chunks;          /* of them, those the block depends on: mem_chunks() */
+    uint32_t mode; /* enum MODE_* */
+    uint8_t source[MEM_PAGE +
+                   STRADDLE_MAX]; /* the page's bytes, and the next one's first, copied once */
+    unsigned end;                 /* bytes of it that are there */
+    struct part part[2];          /* [1]: of an instruction that straddles */
+    unsigned n_parts;
     struct xinsn in[BLOCK_INSNS_MAX];
     struct kind kind[BLOCK_INSNS_MAX];
     uint8_t live_in[BLOCK_INSNS_MAX + 1]; /* flags live before instruction i */
@@ -101,6 +114,9 @@ void xsys_flags_image(struct emit *e);
 /* The arithmetic flags of the image in T0 to memory; T1 and EFLAGS clobbered. */
 void xsys_split_image(struct emit *e);
 void xsys_emit(struct xlat *x, unsigned i);
+
+/* --- xlat.c: does the instruction at `off` reach into the next page? */
+bool xlat_straddles(struct xlat *x, int64_t off);
 
 /* --- xflow.c */
 bool xflow_ends(enum way w); /* the instruction ends its block */
