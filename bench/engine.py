@@ -224,12 +224,12 @@ def key(engine, scale, options):
 
 
 def boots(runs):
-    """bench/boot.sh: {name: seconds}"""
+    """bench/boot.sh: {name: (seconds, CPU seconds)}"""
     env = {**os.environ, "ENGINES": "bt", "RUN": "0"}
     out = subprocess.run(["sh", str(HERE / "boot.sh"), str(runs)], capture_output=True, text=True, env=env, check=False)
     if out.returncode:
         raise Failed("boot.sh: " + (out.stderr.strip().splitlines() or ["failed"])[-1])
-    return {m[1]: float(m[2]) for m in re.finditer(r"^(\S+) ([\d.]+) s", out.stdout, re.M)}
+    return {m[1]: (float(m[2]), float(m[3])) for m in re.finditer(r"^(\S+) ([\d.]+) s, CPU ([\d.]+) s", out.stdout, re.M)}
 
 
 def default_kernel():

@@ -116,8 +116,8 @@ def boots_table(times):
     for kernel in ("debian", "kiln"):
         bt, tcg = times.get(f"boot-{kernel}-bt"), times.get(f"boot-{kernel}-qemu-tcg")
         if bt:
-            ratio = f", {bt / tcg:.2f} of TCG's {tcg:.2f}" if tcg else ""
-            lines.append(f"cold boot to user space and off, {kernel}'s kernel: bt {bt:.2f} s{ratio}")
+            other = f"; TCG {tcg[0]:.2f} s, CPU {tcg[1]:.2f} s" if tcg else ""
+            lines.append(f"cold boot to user space and off, {kernel}'s kernel: bt {bt[0]:.2f} s, CPU {bt[1]:.2f} s{other}")
     return "\n".join(lines)
 
 
@@ -134,38 +134,61 @@ THREADS_TARGET = 1.8
 OVERHEAD_TARGET_MIB = 40
 
 
-def verdict(name, value, target, met, note=""):
-    return f"{'met   ' if met else 'MISSED'} {name}: {value} (target {target}){note}"
+def verdict(name, by_wall, by_cpu, target, met, note=""):
+    """Where other programs use the machine, wall time says less than CPU time: a target is met when both meet it, and
+    by which it is missed can be seen."""
+    values = [(value, kind) for value, kind in ((by_wall, "by wall time"), (by_cpu, "by CPU time")) if value is not None]
+    state = "met   " if all(met(value) for value, _ in values) else "MISSED"
+    return f"{state} {name} ({target}): " + ", ".join(f"{value:.2f} {kind}" for value, kind in values) + note
+
+
+def ratio_target(rows, name, workloads, least):
+    found = []
+    for column in ("tcg_to_bt", "tcg_to_bt_cpu"):
+        found.append({r["name"]: r[column] for r in rows if r[column] and (workloads is None or r["name"] in workloads)})
+    if not found[0]:
+        return None
+    below = sorted({w for ratios in found for w in ratios if ratios[w] < least})
+    note = "; below: " + ", ".join(f"{w} {found[0][w]:.2f}/{found[1].get(w, 0):.2f}" for w in below) if below else ""
+    worst = [min(ratios.values()) if ratios else None for ratios in found]
+    return verdict(name, *worst, f"worst at least {least}", lambda v: v >= least, note)
+
+
+def mean_target(rows):
+    means = [geometric_mean([r[c] for r in rows if r[c]]) for c in ("tcg_to_bt", "tcg_to_bt_cpu")]
+    if not means[0]:
+        return None
+    return verdict("geometric mean of TCG's time over bt's", *means, f"at least {GEOMEAN_TARGET}", lambda v: v >= GEOMEAN_TARGET)
+
+
+def boot_target(times, kernel):
+    bt, tcg = times.get(f"boot-{kernel}-bt"), times.get(f"boot-{kernel}-qemu-tcg")
+    if not bt or not tcg:
+        return None
+    return verdict(f"cold boot of {kernel}'s kernel, of TCG's time", bt[0] / tcg[0], bt[1] / tcg[1], f"at most {BOOT_TARGET}",
+                   lambda v: v <= BOOT_TARGET)
+
+
+def threads_target(results):
+    gain, native = threads_gain(results, "bt"), threads_gain(results, "native")
+    if not gain:
+        return None
+    return verdict("two busy threads against one", gain, threads_gain_cpu(results, "bt"), f"at least {THREADS_TARGET}",
+                   lambda v: v >= THREADS_TARGET, f"; natively in the same minutes {native:.2f}" if native else "")
+
+
+def overhead_target(results):
+    if "bt" not in results.overhead:
+        return None
+    most = max(results.overhead["bt"])
+    state = "met   " if most <= OVERHEAD_TARGET_MIB else "MISSED"
+    return f"{state} memory beyond the guest's RAM (at most {OVERHEAD_TARGET_MIB} MiB): {most:.1f} MiB"
 
 
 def targets(rows, results, times):
     """One line for each target of which something was measured."""
-    ratios = {r["name"]: r["tcg_to_bt"] for r in rows if r["tcg_to_bt"]}
-    lines = []
-    if ratios:
-        mean = geometric_mean(list(ratios.values()))
-        lines.append(verdict("geometric mean of TCG's time over bt's", f"{mean:.2f}", f">= {GEOMEAN_TARGET}",
-                             mean >= GEOMEAN_TARGET))
-    for name, workloads, least in RATIO_TARGETS:
-        chosen = {w: r for w, r in ratios.items() if workloads is None or w in workloads}
-        if chosen:
-            below = sorted((w for w in chosen if chosen[w] < least), key=chosen.get)
-            note = f"; below: {', '.join(f'{w} {chosen[w]:.2f}' for w in below)}" if below else ""
-            lines.append(verdict(name, f"worst {min(chosen.values()):.2f}", f">= {least}", not below, note))
-    for kernel in ("debian", "kiln"):
-        bt, tcg = times.get(f"boot-{kernel}-bt"), times.get(f"boot-{kernel}-qemu-tcg")
-        if bt and tcg:
-            lines.append(verdict(f"cold boot of {kernel}'s kernel, of TCG's time", f"{bt / tcg:.2f}", f"<= {BOOT_TARGET}",
-                                 bt / tcg <= BOOT_TARGET))
-    gain, native = threads_gain(results, "bt"), threads_gain(results, "native")
-    if gain:
-        lines.append(verdict("two busy threads against one", f"{gain:.2f}", f">= {THREADS_TARGET}", gain >= THREADS_TARGET,
-                             f"; natively in the same minutes {native:.2f}" if native else ""))
-        by_cpu = threads_gain_cpu(results, "bt")
-        lines.append(verdict("the same by CPU time", f"{by_cpu or 0:.2f}", f">= {THREADS_TARGET}",
-                             (by_cpu or 0) >= THREADS_TARGET))
-    if "bt" in results.overhead:
-        most = max(results.overhead["bt"])
-        lines.append(verdict("memory beyond the guest's RAM", f"{most:.1f} MiB", f"<= {OVERHEAD_TARGET_MIB} MiB",
-                             most <= OVERHEAD_TARGET_MIB))
-    return "\n".join(lines)
+    lines = [mean_target(rows)]
+    lines += [ratio_target(rows, *t) for t in RATIO_TARGETS]
+    lines += [boot_target(times, kernel) for kernel in ("debian", "kiln")]
+    lines += [threads_target(results), overhead_target(results)]
+    return "\n".join(line for line in lines if line)
