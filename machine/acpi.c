@@ -186,7 +186,7 @@ static size_t dsdt(struct aml *a, const struct boot_machine *m)
     generation_devices(a);
     aml_end(a, sb);
     aml_name(a, "\\_S5_");
-    aml_package(a, s5, sizeof(s5));
+    aml_package(a, s5, ARRAY_LEN(s5));
     table_end(a, at);
     return at;
 }
