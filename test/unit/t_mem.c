@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "test/unit/t.h"
 
@@ -109,9 +111,98 @@ static void chunks_cover_what_is_touched(void **state)
     assert_true(mem_chunks(4095, 8) == 1ull << 63); /* what crosses is the next page's */
 }
 
+enum { FILED = 64 * MEM_PAGE };
+
+/* 64 pages; page n holds the byte n + 1, the odd ones nothing. */
+static int memory_file(void)
+{
+    int fd = memfd_create("memory", 0);
+    uint8_t page[MEM_PAGE];
+
+    assert_true(fd >= 0 && ftruncate(fd, FILED) == 0);
+    for (unsigned n = 0; n < FILED / MEM_PAGE; n += 2) {
+        memset(page, (int)n + 1, sizeof(page));
+        assert_int_equal(pwrite(fd, page, sizeof(page), n * MEM_PAGE), sizeof(page));
+    }
+    return fd;
+}
+
+static void ram_over_a_file_reads_it_and_never_writes_it(void **state)
+{
+    struct err e = {0};
+    struct mem *m = mem_new(FILED, &e);
+    uint64_t used = 0, written = 0;
+    uint8_t b;
+    int fd = memory_file();
+
+    assert_int_equal(mem_map_file(m, fd, 0, FILED, &e), 0);
+    for (unsigned n = 0; n < FILED / MEM_PAGE; n += 2)
+        mem_filed(m, n * MEM_PAGE, MEM_PAGE, true);
+    assert_int_equal(mem_read(m, 4 * MEM_PAGE + 7, &b, 1), 0);
+    assert_int_equal(b, 5);
+    assert_int_equal(mem_written(m, &written, &e), 0);
+    assert_true(written == 0);
+    assert_int_equal(mem_write(m, 4 * MEM_PAGE, "x", 1), 0);
+    assert_int_equal(mem_write(m, 7 * MEM_PAGE, "x", 1), 0);
+    assert_int_equal(mem_written(m, &written, &e), 0);
+    assert_true(written == (1ull << 4 | 1ull << 7));
+    assert_int_equal(mem_used(m, &used, &e), 0);
+    assert_true(used == (0x5555555555555555ull | 1ull << 7));
+    assert_int_equal(pread(fd, &b, 1, 4 * MEM_PAGE), 1);
+    assert_int_equal(b, 5);
+    close(fd);
+    mem_free(m);
+}
+
+static void pieces_lie_over_one_another(void **state)
+{
+    struct err e = {0};
+    struct mem *m = mem_new(FILED, &e);
+    uint64_t used = 0;
+    uint8_t b;
+    int fd = memory_file();
+
+    assert_int_equal(mem_map_file(m, fd, 0, FILED, &e), 0);
+    mem_filed(m, 0, FILED, true);
+    assert_int_equal(mem_map_file(m, -1, 2 * MEM_PAGE, 3 * MEM_PAGE, &e), 0);
+    mem_filed(m, 2 * MEM_PAGE, 3 * MEM_PAGE, false);
+    assert_int_equal(mem_read(m, 4 * MEM_PAGE, &b, 1), 0);
+    assert_int_equal(b, 0);
+    assert_int_equal(mem_read(m, 6 * MEM_PAGE, &b, 1), 0);
+    assert_int_equal(b, 7);
+    assert_int_equal(mem_used(m, &used, &e), 0);
+    assert_true((used & ~0x1cull) == ~0x1cull);
+    assert_int_equal(mem_map_file(m, fd, 0, FILED + MEM_PAGE, &e), -EINVAL);
+    assert_int_equal(mem_map_file(m, fd, FILED, MEM_PAGE, &e), -EINVAL);
+    assert_int_equal(mem_map_file(m, fd, 1, MEM_PAGE, &e), -EINVAL);
+    assert_int_equal(mem_map_file(m, fd, UINT64_MAX - MEM_PAGE + 1, MEM_PAGE, &e), -EINVAL);
+    close(fd);
+    mem_free(m);
+}
+
+static void what_engines_knew_is_forgotten(void **state)
+{
+    struct err e = {0};
+    struct mem *m = mem_new(FILED, &e);
+    uint8_t b;
+
+    assert_int_equal(mem_write(m, 0, "x", 1), 0);
+    assert_int_equal(mem_dirty_start(m, &e), 0);
+    m->code[3] = 1;
+    m->code_written = on_code;
+    assert_int_equal(mem_forget(m, &e), 0);
+    assert_true(m->code[3] == 0 && !m->dirty && !m->code_written);
+    assert_int_equal(mem_read(m, 0, &b, 1), 0);
+    assert_int_equal(b, 'x');
+    mem_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ram_over_a_file_reads_it_and_never_writes_it),
+        cmocka_unit_test(pieces_lie_over_one_another),
+        cmocka_unit_test(what_engines_knew_is_forgotten),
         cmocka_unit_test(exactly_the_bytes_of_ram_are_read),
         cmocka_unit_test(sizes_no_machine_has_are_refused),
         cmocka_unit_test(regions_name_each_byte_once),

@@ -2,6 +2,8 @@
 
 #include "cpu/model.h"
 #include "cpu/state.h"
+#include <string.h>
+
 #include "test/unit/t.h"
 
 static void counts_out_of_range_are_refused(void **state)
@@ -63,9 +65,50 @@ static void the_tsc_rate_can_be_computed(void **state)
     }
 }
 
+static void a_guest_keeps_what_it_was_offered(void **state)
+{
+    struct cpu_model host, m;
+    struct cpu_features f, got;
+    struct err e = {0};
+
+    assert_int_equal(cpu_model_init(&host, 1, 2500000, &e), 0);
+    cpu_model_features(&host, &f);
+    m = host;
+    assert_int_equal(cpu_model_restrict(&m, &f, &e), 0);
+    assert_memory_equal(&m, &host, sizeof(m));
+    f.word[0] &= ~(1u << 28 | 1u << 25); /* a host without AVX and AES */
+    assert_int_equal(cpu_model_restrict(&m, &f, &e), 0);
+    assert_false(m.avx || cpu_model_has(&m, 1, 0, 2, 25));
+    assert_false(cpu_model_has(&m, 0xd, 0, 0, 2));
+    cpu_model_features(&m, &got);
+    assert_memory_equal(&got, &f, sizeof(f));
+}
+
+static void what_a_host_lacks_is_named(void **state)
+{
+    struct cpu_model host, m;
+    struct cpu_features f;
+    struct err e = {0};
+
+    assert_int_equal(cpu_model_init(&host, 1, 2500000, &e), 0);
+    cpu_model_features(&host, &f);
+    m = host;
+    struct cpu_features less = f;
+    less.word[0] &= ~(1u << 23); /* POPCNT, which every host of ours has */
+    assert_int_equal(cpu_model_restrict(&m, &less, &e), 0);
+    f.word[2] |= 1u << 16; /* AVX512F, which none is offered */
+    assert_int_equal(cpu_model_restrict(&m, &f, &e), -ENOTSUP);
+    assert_non_null(strstr(e.msg, "POPCNT"));
+    assert_non_null(strstr(e.msg, "CPUID.7:EBX[16]"));
+    memset(&f, 0xff, sizeof(f));
+    assert_int_equal(cpu_model_restrict(&m, &f, &e), -ENOTSUP);
+}
+
 int main(void)
 {
     const struct CMUnitTest t[] = {
+        cmocka_unit_test(a_guest_keeps_what_it_was_offered),
+        cmocka_unit_test(what_a_host_lacks_is_named),
         cmocka_unit_test(counts_out_of_range_are_refused),
         cmocka_unit_test(what_depends_on_the_cpu_is_filled_in),
         cmocka_unit_test(the_tsc_rate_can_be_computed),

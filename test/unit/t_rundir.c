@@ -76,6 +76,45 @@ static void a_name_belongs_to_one_running_container(void **state)
     assert_int_equal(rundir_new(base, "", &b, &e), -EINVAL);
 }
 
+static void count(void *ctx, const char *id, const char *name)
+{
+    ++*(unsigned *)ctx;
+}
+
+static void a_machine_is_found_by_name_or_the_beginning_of_its_id(void **state)
+{
+    struct rundir a, b;
+    struct err e = {0};
+    char id[RUNDIR_ID_LEN + 1], start[4];
+    unsigned n = 0;
+
+    assert_int_equal(rundir_new(base, "web", &a, &e), 0);
+    assert_int_equal(rundir_new(base, NULL, &b, &e), 0);
+    assert_string_equal(a.name, "web");
+    assert_string_equal(b.name, "");
+    assert_int_equal(rundir_find(base, "web", id, &e), 0);
+    assert_string_equal(id, a.id);
+    assert_int_equal(rundir_find(base, b.id, id, &e), 0);
+    assert_string_equal(id, b.id);
+    snprintf(start, sizeof(start), "%.3s", b.id);
+    if (strncmp(a.id, start, 3) != 0) {
+        assert_int_equal(rundir_find(base, start, id, &e), 0);
+        assert_string_equal(id, b.id);
+    }
+    assert_int_equal(rundir_find(base, "we", id, &e), -ENOENT);
+    assert_int_equal(rundir_find(base, "", id, &e), -ENOENT);
+    assert_int_equal(rundir_each(base, count, &n, &e), 0);
+    assert_int_equal(n, 2);
+    close(b.lock); /* its owner died */
+    b.lock = -1;
+    n = 0;
+    assert_int_equal(rundir_each(base, count, &n, &e), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(rundir_find(base, b.id, id, &e), -ENOENT);
+    rundir_remove(&a);
+    rundir_remove(&b);
+}
+
 static void a_base_that_is_not_there_is_an_error(void **state)
 {
     struct rundir d;
@@ -90,6 +129,7 @@ int main(void)
         cmocka_unit_test(a_folder_is_private_and_goes_with_its_files),
         cmocka_unit_test(a_folder_whose_owner_died_is_swept_by_the_next_call),
         cmocka_unit_test(a_name_belongs_to_one_running_container),
+        cmocka_unit_test(a_machine_is_found_by_name_or_the_beginning_of_its_id),
         cmocka_unit_test(a_base_that_is_not_there_is_an_error),
     };
 
