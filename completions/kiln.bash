@@ -4,6 +4,14 @@ _kiln_images() {
     kiln images 2>/dev/null | awk 'NR > 1 { print ($2 != "" && $1 !~ /:/) ? $1 ":" $2 : $1 }'
 }
 
+_kiln_machines() {
+    kiln ps 2>/dev/null | awk 'NR > 1 { print $1; if ($2 != "kvm" && $2 != "bt" && $2 != "interp") print $2 }'
+}
+
+_kiln_snapshots() {
+    kiln snapshot ls 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
 _kiln_words() {
     mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
 }
@@ -31,16 +39,42 @@ _kiln_boot() {
         --engine) _kiln_words "auto kvm bt interp"; return ;;
         --console) _kiln_words "stdio none"; return ;;
         --kernel | --initrd | --disk | --vsock) _filedir; return ;;
-        --cmdline | --cpus | -m | --memory | --timeout | --code-cache) return ;;
+        --cmdline | --name | --cpus | -m | --memory | --timeout | --code-cache) return ;;
     esac
-    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --code-cache --console --vsock --timeout --stats --perf-map --lockstep --help"
+    _kiln_words "--kernel --initrd --cmdline --disk --share --cpus -m --memory --engine --code-cache --console --vsock --name --timeout --stats --perf-map --lockstep --help"
+}
+
+_kiln_snapshot() {
+    if ((cword == 2)); then
+        _kiln_words "create ls inspect verify rm --help"
+        return
+    fi
+    case $prev in
+        --diff-of) _kiln_words "$(_kiln_snapshots)"; return ;;
+        --format) _kiln_words "json"; return ;;
+    esac
+    case ${words[2]} in
+        create) _kiln_words "--diff-of --compress --stop --quiet $(_kiln_machines)" ;;
+        ls) _kiln_words "--format" ;;
+        inspect | verify | rm) _kiln_words "$(_kiln_snapshots)" ;;
+    esac
+}
+
+_kiln_restore() {
+    case $prev in
+        --engine) _kiln_words "auto kvm bt interp"; return ;;
+        --console) _kiln_words "stdio none"; return ;;
+        --vsock | --disk) _filedir; return ;;
+        --name | --timeout) return ;;
+    esac
+    _kiln_words "--name -d --detach --engine --verify --disk --console --vsock --timeout --stats --help $(_kiln_snapshots)"
 }
 
 _kiln() {
     local cur prev words cword
     _init_completion -n : || return
     if ((cword == 1)); then
-        _kiln_words "boot check images import prune pull rmi run help --help --version"
+        _kiln_words "boot check fork images import prune ps pull restore rmi run snapshot stop help --help --version"
         return
     fi
     case ${words[1]} in
@@ -55,7 +89,12 @@ _kiln() {
             __ltrim_colon_completions "$cur" 2>/dev/null
             ;;
         pull) _kiln_words "docker:// oci: docker-archive: --help" ;;
-        help) ((cword == 2)) && _kiln_words "boot check images import prune pull rmi run" ;;
+        help) ((cword == 2)) && _kiln_words "boot check fork images import prune ps pull restore rmi run snapshot stop" ;;
+        snapshot) _kiln_snapshot ;;
+        restore) _kiln_restore ;;
+        fork) _kiln_words "-n --count --name-prefix --format --help $(_kiln_machines)" ;;
+        stop) _kiln_words "--help $(_kiln_machines)" ;;
+        ps) _kiln_words "-q --quiet --format --help" ;;
         *) _kiln_words "--help" ;;
     esac
 }
