@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "cpu/cpu.h"
 #include "hw/clock.h"
@@ -34,14 +35,16 @@ struct world {
     struct timerq timers;
     struct cpu_model model;
     struct mem *mem;
+    timer_t alarm; /* for this thread: the fuzzer has others */
     struct vcpu *v;
 };
 
-static struct vcpu *the_vcpu; /* for the alarm */
+static struct vcpu *volatile the_vcpu; /* for the alarm; NULL: none runs */
 
 static void on_alarm(int sig)
 {
-    cpu_lockstep.kick(the_vcpu);
+    if (the_vcpu)
+        cpu_lockstep.kick(the_vcpu);
 }
 
 static void on_difference(void *ctx, const char *text)
@@ -69,6 +72,10 @@ static struct world *world(void)
         abort();
     struct sigaction sa = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &sa, NULL);
+    struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM};
+    ev._sigev_un._tid = gettid();
+    if (timer_create(CLOCK_MONOTONIC, &ev, &w.alarm) < 0)
+        abort();
     return &w;
 }
 
@@ -125,11 +132,12 @@ static void state_of(struct cpu_state *s, uint8_t mode, const uint8_t seed[16])
 
 static void run(struct world *w)
 {
-    struct itimerval ms = {{0, 1000}, {0, 1000}}, off = {{0}, {0}};
+    struct itimerspec ms = {{0, 1000000}, {0, 1000000}}, off = {{0}, {0}};
     struct cpu_exit x = {0};
     struct err e;
 
-    setitimer(ITIMER_REAL, &ms, NULL);
+    the_vcpu = w->v;
+    timer_settime(w->alarm, 0, &ms, NULL);
     for (unsigned kicks = 0, exits = 0; kicks < KICKS_MAX && exits < EXITS_MAX; exits++) {
         uint32_t data = 0x01020304;
 
@@ -142,7 +150,8 @@ static void run(struct world *w)
         if (x.kind == CPU_EXIT_PIO && !x.u.pio.write)
             memcpy(x.u.pio.data, &data, x.u.pio.len);
     }
-    setitimer(ITIMER_REAL, &off, NULL);
+    timer_settime(w->alarm, 0, &off, NULL);
+    the_vcpu = NULL;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
@@ -168,7 +177,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         abort();
     make_tables(w->mem);
     state_of(&s, p[0], p + 1);
-    the_vcpu = w->v;
     if (cpu_lockstep.set(w->v, &s, &e) < 0)
         abort();
     run(w);

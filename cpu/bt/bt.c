@@ -364,16 +364,31 @@ static int exec(struct vcpu *v)
     return SOFT_BREAK;
 }
 
+static void forget_code(struct bt_cpu *c, bool all);
+
 /* --- for lockstep ---------------------------------------------------------- */
 
 void bt_vm_apart(struct soft_vm *vm)
 {
-    ((struct bt_vm *)vm->engine)->apart = true;
+    struct bt_vm *b = vm->engine;
+
+    b->apart = true;
+    b->count = true;
+}
+
+static void fill_piece(const struct vcpu *v, struct block *k, struct bt_piece *p)
+{
+    *p = (struct bt_piece){.block = k,
+                           .rip = v->s.rip,
+                           .gpa = k->gpa,
+                           .insns = k->interpreted ? 0 : k->insns,
+                           .bytes = k->bytes};
 }
 
 int bt_piece_at(struct vcpu *v, struct bt_piece *p)
 {
     struct bt_cpu *c = cpu_of(v);
+    struct link *link;
     int stop;
 
     *p = (struct bt_piece){0};
@@ -382,24 +397,56 @@ int bt_piece_at(struct vcpu *v, struct bt_piece *p)
     struct block *k = block_at(c, mode_index(c), &stop);
     if (!k)
         return stop;
-    p->block = k;
-    if (k->interpreted)
-        return bt_run_piece(v, p);
-    p->insns = k->insns;
-    p->bytes = k->bytes;
-    p->gpa = k->gpa;
-    return SOFT_OK;
+    fill_piece(v, k, p);
+    if (p->insns)
+        return SOFT_OK;
+    set_gs(c);
+    return run_blocks(c, k, &link);
 }
 
-/* Nothing is linked and no jump remembered, so that every block leaves to here. */
-int bt_run_piece(struct vcpu *v, struct bt_piece *p)
+bool bt_piece_next(struct vcpu *v, const struct bt_piece *last, struct bt_piece *p)
 {
     struct bt_cpu *c = cpu_of(v);
-    struct link *link;
+    const uint8_t *page;
+    gpa_t gpa;
 
+    if (v->mode != c->bv->modes[last->block->mode] || !translatable(v) ||
+        mmu_fetch_page(v, v->s.rip, &gpa, &page) != SOFT_OK || !page)
+        return false;
+    struct block *k = btcache_find(c->bv, gpa | (v->s.rip & (MEM_PAGE - 1)), last->block->mode);
+    if (!k)
+        return false;
+    fill_piece(v, k, p);
+    return p->insns != 0;
+}
+
+/* Forward links alone, and a jump cache that knows but these: nothing goes in circles. */
+int bt_run_pieces(struct vcpu *v, const struct bt_piece *p, unsigned n, struct bt_chain *chain)
+{
+    struct bt_cpu *c = cpu_of(v);
+    struct bt_vm *b = c->bv;
+    uint64_t insns = c->insns;
+
+    if (chain->from && chain->flushes == b->flushes && p->rip == chain->to &&
+        p->gpa > chain->from_gpa) {
+        pthread_mutex_lock(&b->lock);
+        btcache_link(b, chain->from, p->block);
+        pthread_mutex_unlock(&b->lock);
+    }
+    forget_code(c, true);
+    for (unsigned i = 1; i < n; i++)
+        remember(c, p->block->mode, p[i].rip, p[i].block);
     set_gs(c);
-    int stop = run_blocks(c, p->block, &link);
-    p->cut = c->called_out;
+    int stop = run_blocks(c, p->block, &chain->from);
+    chain->insns = c->insns - insns;
+    chain->cut = c->called_out;
+    chain->flushes = b->flushes;
+    chain->to = v->s.rip;
+    if (chain->cut)
+        chain->from = NULL;
+    if (chain->from) /* a link lies in its block */
+        chain->from_gpa =
+            b->blocks[((uintptr_t)chain->from - (uintptr_t)b->blocks) / sizeof(*b->blocks)].gpa;
     return stop;
 }
 

@@ -36,17 +36,25 @@ static void say_insn(struct out *o, const ZydisDisassembledInstruction *d, const
 }
 
 /* Blocks are 64-bit code within one page. */
-static void say_code(struct out *o, const struct lockstep *l, const struct vcpu *v)
+static void say_block(struct out *o, const struct bt_piece *p, const struct mem *m)
 {
-    uint64_t rip = l->before.rip;
-    const uint8_t *code = mem_hva(v->vm->c.mem, l->piece.gpa);
+    const uint8_t *code = mem_hva(m, p->gpa);
     ZydisDisassembledInstruction d;
 
-    for (unsigned at = 0; at < l->piece.bytes; at += d.info.length) {
-        if (!ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, rip + at, code + at,
-                                                l->piece.bytes - at, &d)))
+    for (unsigned at = 0; at < p->bytes; at += d.info.length) {
+        if (!ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, p->rip + at, code + at,
+                                                p->bytes - at, &d)))
             return;
         say_insn(o, &d, code + at);
+    }
+}
+
+static void say_code(struct out *o, const struct lockstep *l, const struct vcpu *v)
+{
+    for (const struct ours *b = l->ours; b <= l->at; b++) {
+        if (b != l->ours)
+            say(o, "  and on to\n");
+        say_block(o, &l->piece[b - l->ours], v->vm->c.mem);
     }
 }
 
@@ -79,13 +87,13 @@ static void say_registers(struct out *o, const struct lockstep *l, const struct 
                                             "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
     say(o, "%-8s %-16s  %-16s  %-16s\n", "", "before", "interp", "bt");
-    say_word(o, "rip", l->before.rip, l->ours.s.rip, v->s.rip);
-    say_word(o, "rflags", l->before.rflags, l->ours.s.rflags, v->s.rflags);
+    say_word(o, "rip", l->before.rip, l->at->s.rip, v->s.rip);
+    say_word(o, "rflags", l->before.rflags, l->at->s.rflags, v->s.rflags);
     for (unsigned n = 0; n < GPRS; n++)
-        say_word(o, names[n], l->before.gpr[n], l->ours.s.gpr[n], v->s.gpr[n]);
-    if (l->ours.flags != (l->before.rflags & FL_ARITH))
+        say_word(o, names[n], l->before.gpr[n], l->at->s.gpr[n], v->s.gpr[n]);
+    if (l->began_flags != (l->before.rflags & FL_ARITH))
         say(o, "interp began with flags %#" PRIx64 ": bt's were wrong, or forgotten, before\n",
-            l->ours.flags);
+            l->began_flags);
 }
 
 static void say_vectors(struct out *o, const struct lockstep *l, const struct vcpu *v)
@@ -94,7 +102,7 @@ static void say_vectors(struct out *o, const struct lockstep *l, const struct vc
         uint64_t was, ours, theirs;
 
         memcpy(&was, l->before.xsave + at, 8);
-        memcpy(&ours, l->ours.s.xsave + at, 8);
+        memcpy(&ours, l->at->s.xsave + at, 8);
         memcpy(&theirs, v->s.xsave + at, 8);
         if (ours == theirs)
             continue;
@@ -131,12 +139,12 @@ static void say_memory(struct out *o, const struct lockstep *l, const struct vcp
 /* How it came there: the blocks before, the latest last. */
 static void say_trail(struct out *o, const struct lockstep *l)
 {
-    for (uint64_t n = TRAIL; n-- > 0;) {
-        const struct trail *t = &l->trail[(l->compared - n) % TRAIL];
+    for (uint64_t n = TRAIL; n > 0; n--) {
+        const struct trail *t = &l->trail[(l->n_trail - n) % TRAIL];
 
-        if (n < l->compared)
-            say(o, "before: block at %#" PRIx64 ", then flags %#" PRIx64 " / %#" PRIx64 "\n",
-                t->rip, t->ours, t->theirs);
+        if (n <= l->n_trail)
+            say(o, "before: code at %#" PRIx64 ", then flags %#" PRIx64 " / %#" PRIx64 "\n", t->rip,
+                t->ours, t->theirs);
     }
 }
 
@@ -144,10 +152,12 @@ void lockreport(const struct lockstep *l, const struct vcpu *v, const char *what
 {
     struct out o = {.p = text, .left = LOCKREPORT_BYTES};
 
-    say(&o, "lockstep: %s, in the block at %#" PRIx64 ", CPL %u, after %" PRIu64 " that agreed\n",
+    say(&o,
+        "lockstep: %s, in the code from %#" PRIx64 ", CPL %u, after %" PRIu64
+        " blocks that agreed\n",
         what, l->before.rip, (l->before.seg[SEG_SS].attr >> SEG_DPL_SHIFT) & 3, l->compared);
     say_code(&o, l, v);
-    say_end(&o, "interp", l->ours.stop, &l->ours.exc);
+    say_end(&o, "interp", l->at->stop, &l->at->exc);
     say_end(&o, "bt", l->stop, &v->exc);
     say_registers(&o, l, v);
     say_vectors(&o, l, v);

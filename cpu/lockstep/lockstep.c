@@ -19,25 +19,60 @@ static struct lockstep *lockstep_of(const struct vcpu *v)
 
 /* --- interp, beside memory -------------------------------------------------------------------- */
 
+/* One block. False: it did not come to its end. */
+static bool pretend_block(struct lockstep *l, struct vcpu *v, const struct bt_piece *p)
+{
+    struct ours *o = &l->ours[l->n];
+    bool good = true;
+    unsigned n_log = 0;
+
+    o->insns = p->insns + (l->n ? l->ours[l->n - 1].insns : 0);
+    for (unsigned i = 0; good && i < p->insns; i++) {
+        n_log = l->overlay.n_log;
+        v->s.sti_shadow = v->s.ss_shadow = false;
+        o->stop = interp_insn(v);
+        good = o->stop == SOFT_OK || o->stop == SOFT_BREAK;
+    }
+    l->half = l->overlay.refused && l->overlay.n_log != n_log;
+    o->s = v->s;
+    o->exc = v->exc;
+    o->n_log = l->overlay.n_log;
+    l->n++;
+    return good && o->stop == SOFT_OK;
+}
+
+/* Which of the blocks, but for the first, begins at `rip`? 0: none. */
+static unsigned begins_at(const struct lockstep *l, uint64_t rip)
+{
+    for (unsigned i = 1; i < l->n; i++)
+        if (l->piece[i].rip == rip)
+            return i;
+    return 0;
+}
+
+/* The blocks from l->piece[0] on, as far as they are translated. bt's jump cache must not lead it
+ * in a circle: it will know none from that on which is come to again. */
 static void pretend(struct lockstep *l, struct vcpu *v)
 {
-    uint64_t insns = v->insns, *op_count = v->op_count, stores = 0;
+    uint64_t insns = v->insns, *op_count = v->op_count;
     struct cpu_stats stats = v->stats;
 
-    l->ours.insns = 0;
-    l->ours.stop = SOFT_OK;
+    l->n = 0;
+    l->known = CHAIN;
     v->op_count = NULL;
     overlay_begin(&l->overlay, v);
-    for (bool good = true; good && l->ours.insns < l->piece.insns; l->ours.insns += good) {
-        stores = l->overlay.stores;
-        v->s.sti_shadow = v->s.ss_shadow = false;
-        l->ours.stop = interp_insn(v);
-        good = l->ours.stop == SOFT_OK || l->ours.stop == SOFT_BREAK;
+    while (pretend_block(l, v, &l->piece[l->n])) {
+        unsigned again = begins_at(l, v->s.rip);
+
+        if (again)
+            l->known = again;
+        if (again || l->n == CHAIN || v->s.rip == l->before.rip ||
+            !bt_piece_next(v, &l->piece[0], &l->piece[l->n]))
+            break;
     }
     overlay_end(v);
-    l->ours.half = l->overlay.refused && l->overlay.stores != stores;
-    l->ours.s = v->s;
-    l->ours.exc = v->exc;
+    if (l->known > l->n)
+        l->known = l->n;
     v->op_count = op_count;
     v->stats = stats;
     v->insns = insns;
@@ -73,7 +108,7 @@ static void normal_vectors(uint8_t *x)
 
 static const char *state_differs(const struct lockstep *l, const struct vcpu *v, char *buf)
 {
-    struct cpu_state a = l->ours.s, b = v->s;
+    struct cpu_state a = l->at->s, b = v->s;
 
     a.rflags &= ~(uint64_t)FL_ARITH;
     b.rflags &= ~(uint64_t)FL_ARITH;
@@ -91,34 +126,40 @@ static bool same_exception(const struct soft_exc *a, const struct soft_exc *b)
 }
 
 /* The first difference, in words; NULL if there is none. */
-static const char *differs(const struct lockstep *l, const struct vcpu *v, char *buf)
+static const char *differs(struct lockstep *l, const struct vcpu *v, char *buf)
 {
-    bool fault = l->ours.stop == SOFT_FAULT;
+    bool fault = l->at->stop == SOFT_FAULT;
 
     if (fault != (l->stop == SOFT_FAULT))
         return fault ? "interp met an exception" : "bt met an exception";
-    if (fault && !same_exception(&l->ours.exc, &v->exc))
+    if (fault && !same_exception(&l->at->exc, &v->exc))
         return "exception";
     const char *what = state_differs(l, v, buf);
     if (what)
         return what;
+    overlay_rewind(&l->overlay, l->at->n_log);
     return overlay_differs(&l->overlay) ? "memory" : NULL;
 }
 
-/* Did both come to the same end, so that there is something to compare? */
-static bool comparable(const struct lockstep *l, const struct vcpu *v)
+/* Interp's state where bt left; NULL: there is none. bt has counted the blocks it entered. */
+static const struct ours *where_bt_is(const struct lockstep *l, const struct vcpu *v)
 {
-    uint64_t start = l->before.rip;
+    unsigned i = 0;
 
-    if (atomic_load_explicit(&v->requests, memory_order_relaxed))
-        return false;
-    if (l->overlay.refused) /* a device: bt is left before it too, unless it was the local APIC */
-        return !l->ours.half && l->stop == SOFT_EXIT && v->s.rip == l->ours.s.rip;
+    while (i < l->n && l->ours[i].insns != l->chain.insns)
+        i++;
+    if (i == l->n || atomic_load_explicit(&v->requests, memory_order_relaxed))
+        return NULL;
+    const struct ours *o = &l->ours[i];
+    const struct bt_piece *p = &l->piece[i];
+    if (o->stop == SOFT_EXIT) /* a device: bt is left before it too, unless it was the local APIC */
+        return !l->half && l->stop == SOFT_EXIT && v->s.rip == o->s.rip ? o : NULL;
     /* A call-out may leave behind any instruction, and interp went on. */
-    bool inside = v->s.rip > start && v->s.rip < start + l->piece.bytes;
+    bool inside = v->s.rip > p->rip && v->s.rip < p->rip + p->bytes;
     bool good = l->stop == SOFT_OK || l->stop == SOFT_BREAK;
-    return !(l->piece.cut && good && inside &&
-             (v->s.rip != l->ours.s.rip || l->ours.stop == SOFT_FAULT));
+    if (l->chain.cut && good && inside && (v->s.rip != o->s.rip || o->stop == SOFT_FAULT))
+        return NULL;
+    return o;
 }
 
 /* A device may have written what the one read before and the other after. */
@@ -146,56 +187,66 @@ static int stop_here(struct lockstep *l, struct vcpu *v, const char *what)
     return SOFT_STUCK;
 }
 
+static void note_agreed(struct lockstep *l, const struct vcpu *v, uint64_t flags)
+{
+    l->compared += (uint64_t)(l->at - l->ours) + 1;
+    l->trail[l->n_trail++ % TRAIL] = (struct trail){l->before.rip, l->at->s.rflags, v->s.rflags};
+    if (!flags)
+        return;
+    l->own_flags = true;
+    l->flags = (v->s.rflags & FL_ARITH & ~flags) | (l->at->s.rflags & flags);
+    l->flags_rip = v->s.rip;
+    l->their_flags = v->s.rflags;
+}
+
 static int judge(struct lockstep *l, struct vcpu *v)
 {
     char buf[WHAT_LEN];
-    const char *what = comparable(l, v) ? differs(l, v, buf) : NULL;
-
-    uint64_t flags = (l->ours.s.rflags ^ v->s.rflags) & FL_ARITH;
     bool undefined = false;
 
-    if (what || flags)
-        flags &= ~(uint64_t)lockflags_undefined(mem_hva(v->vm->c.mem, l->piece.gpa), l->piece.bytes,
-                                                &undefined);
     l->own_flags = false;
-    if (!comparable(l, v) || (what && (undefined || disturbed(l, v)))) {
+    l->at = where_bt_is(l, v);
+    if (!l->at) {
         l->not_compared++;
         return l->stop;
     }
-    if (what)
-        return stop_here(l, v, what);
-    l->compared++;
-    l->trail[l->compared % TRAIL] = (struct trail){l->before.rip, l->ours.s.rflags, v->s.rflags};
-    if (flags) {
-        l->own_flags = true;
-        l->flags = (v->s.rflags & FL_ARITH & ~flags) | (l->ours.s.rflags & flags);
-        l->flags_rip = v->s.rip;
-        l->their_flags = v->s.rflags;
+    const char *what = differs(l, v, buf);
+    uint64_t flags = (l->at->s.rflags ^ v->s.rflags) & FL_ARITH;
+    if (what || flags)
+        flags &= ~(uint64_t)lockflags_undefined(v->vm->c.mem, l->piece,
+                                                (unsigned)(l->at - l->ours) + 1, &undefined);
+    if (!what) {
+        note_agreed(l, v, flags);
+        return l->stop;
     }
+    if (!undefined && !disturbed(l, v))
+        return stop_here(l, v, what);
+    l->not_compared++;
     return l->stop;
 }
 
 /* --- the loop -----------------------------------------------------------------------------------
  */
 
-static int one_block(struct lockstep *l, struct vcpu *v)
+static int some_blocks(struct lockstep *l, struct vcpu *v)
 {
-    int stop = bt_piece_at(v, &l->piece);
+    int stop = bt_piece_at(v, &l->piece[0]);
 
-    if (!l->piece.insns) {
+    if (!l->piece[0].insns) {
         l->not_compared++;
         l->own_flags = false;
+        l->chain.from = NULL;
         return stop;
     }
     l->wrote = atomic_load(&v->vm->c.mem->wrote);
     l->before = v->s;
     if (l->own_flags && v->s.rip == l->flags_rip && v->s.rflags == l->their_flags)
         v->s.rflags = (v->s.rflags & ~(uint64_t)FL_ARITH) | l->flags;
-    l->ours.flags = v->s.rflags & FL_ARITH;
+    l->began_flags = v->s.rflags & FL_ARITH;
     pretend(l, v);
     v->s = l->before;
     soft_mode_update(v);
-    l->stop = bt_run_piece(v, &l->piece);
+    l->stop = bt_run_pieces(v, l->piece, l->known, &l->chain);
     return judge(l, v);
 }
 
@@ -206,7 +257,7 @@ static int exec(struct vcpu *v)
     if (v->stop_after)
         return bt_ops.exec(v);
     while (!atomic_load_explicit(&v->requests, memory_order_relaxed)) {
-        int stop = one_block(l, v);
+        int stop = some_blocks(l, v);
 
         if (stop != SOFT_OK)
             return stop;

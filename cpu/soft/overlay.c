@@ -19,12 +19,17 @@ static uint8_t *word_start(const uint8_t *hva, unsigned *off)
     return (uint8_t *)(uintptr_t)hva - *off;
 }
 
-void overlay_begin(struct overlay *o, struct vcpu *v)
+static void clear(struct overlay *o)
 {
     for (unsigned i = 0; i < o->n; i++)
         o->word[o->used[i]] = (struct overlay_word){0};
     o->n = 0;
-    o->stores = 0;
+}
+
+void overlay_begin(struct overlay *o, struct vcpu *v)
+{
+    clear(o);
+    o->n_log = 0;
     o->refused = false;
     v->overlay = o;
     soft_mode_update(v); /* no fast path */
@@ -36,30 +41,50 @@ void overlay_end(struct vcpu *v)
     soft_mode_update(v);
 }
 
+/* The bytes of `s` that are set, over what the word holds. */
+static void put(struct overlay *o, const struct overlay_word *s)
+{
+    unsigned slot = slot_of(o, s->hva);
+    struct overlay_word *w = &o->word[slot];
+
+    if (!w->hva) {
+        w->hva = s->hva;
+        o->used[o->n++] = (uint16_t)slot;
+    }
+    for (unsigned i = 0; i < 8; i++)
+        if (s->set >> i & 1)
+            w->bytes[i] = s->bytes[i];
+    w->set |= s->set;
+}
+
 int overlay_store(struct overlay *o, uint8_t *hva, const void *src, unsigned len)
 {
     const uint8_t *from = src;
 
-    if (o->n + len / 8 + 2 > OVERLAY_WORDS)
+    if (o->n + len / 8 + 2 > OVERLAY_WORDS || o->n_log + len / 8 + 2 > OVERLAY_LOG)
         return overlay_refuse(o);
-    o->stores++;
     while (len) {
-        unsigned off;
-        uint8_t *start = word_start(hva, &off);
-        unsigned slot = slot_of(o, start), n = 8 - off < len ? 8 - off : len;
-        struct overlay_word *w = &o->word[slot];
+        struct overlay_word *s = &o->log[o->n_log++];
+        unsigned off, n;
 
-        if (!w->hva) {
-            w->hva = start;
-            o->used[o->n++] = (uint16_t)slot;
-        }
-        memcpy(w->bytes + off, from, n);
-        w->set |= (uint8_t)(((1u << n) - 1) << off);
+        *s = (struct overlay_word){.hva = word_start(hva, &off)};
+        n = 8 - off < len ? 8 - off : len;
+        memcpy(s->bytes + off, from, n);
+        s->set = (uint8_t)(((1u << n) - 1) << off);
+        put(o, s);
         hva += n;
         from += n;
         len -= n;
     }
     return SOFT_OK;
+}
+
+void overlay_rewind(struct overlay *o, unsigned n_log)
+{
+    clear(o);
+    o->n_log = n_log;
+    for (unsigned i = 0; i < n_log; i++)
+        put(o, &o->log[i]);
 }
 
 void overlay_load(const struct overlay *o, const uint8_t *hva, void *dst, unsigned len)

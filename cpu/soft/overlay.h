@@ -10,7 +10,12 @@
 
 #include "cpu/soft/soft.h"
 
-enum { OVERLAY_BITS = 12, OVERLAY_SLOTS = 1 << OVERLAY_BITS, OVERLAY_WORDS = OVERLAY_SLOTS / 2 };
+enum {
+    OVERLAY_BITS = 12,
+    OVERLAY_SLOTS = 1 << OVERLAY_BITS,
+    OVERLAY_WORDS = OVERLAY_SLOTS / 2,
+    OVERLAY_LOG = 4096,
+};
 
 struct overlay_word {
     uint8_t *hva; /* of 8 aligned bytes of guest memory; NULL = free */
@@ -22,7 +27,8 @@ struct overlay {
     struct overlay_word word[OVERLAY_SLOTS]; /* by hash of hva */
     uint16_t used[OVERLAY_WORDS];            /* indexes of words, in the order of their making */
     unsigned n;
-    uint64_t stores; /* counted, to see whether an instruction made any */
+    struct overlay_word log[OVERLAY_LOG]; /* every store, in order */
+    unsigned n_log;
     bool refused;
     struct tlb_entry entry; /* of the last look-up that missed the TLB */
 };
@@ -35,6 +41,8 @@ void overlay_end(struct vcpu *v);
 int overlay_store(struct overlay *o, uint8_t *hva, const void *src, unsigned len);
 /* dst[] was read from hva: put what was stored there over it. */
 void overlay_load(const struct overlay *o, const uint8_t *hva, void *dst, unsigned len);
+/* Undo all stores but the first n_log. */
+void overlay_rewind(struct overlay *o, unsigned n_log);
 /* The first word that memory does not hold as it was stored, NULL if all is as pretended. */
 const struct overlay_word *overlay_differs(const struct overlay *o);
 
