@@ -36,6 +36,7 @@ static const char help[] =
     "      --code-cache SIZE  bt: translated code that is kept, 1m to 1g (default 32m)\n"
     "      --kernel PATH      guest kernel: a file, or a folder with its modules\n"
     "      --timeout TIME     stop after this long, such as 30 or 5m\n"
+    "      --no-template      boot, even where a machine that has booted is kept\n"
     "      --perf-map         bt: write /tmp/perf-PID.map, the guest's code for perf(1)\n"
     "      --stats            where the time went and what the engine counted, on stderr\n"
     "      --rm               accepted: nothing of a container outlives it\n"
@@ -202,6 +203,7 @@ static int run(const struct run_flags *f, struct progress *p, struct trace *t, s
         r = kernel_find(store_root(s), f->kernel, &kernel, &dir, e);
     if (r == 0)
         r = get_image(s, f->image, p, im, e);
+    CLEANUP(mem) char *templates = r == 0 && !f->no_template ? strdup(store_root(s)) : NULL;
     store_close(s);
     if (r == 0)
         r = make_argv(f, &im->config, argv, e);
@@ -210,6 +212,7 @@ static int run(const struct run_flags *f, struct progress *p, struct trace *t, s
     if (r < 0)
         return RUN_KILN;
     struct run_conf c = {
+        .store = templates,
         .kernel = kernel,
         .kernel_dir = dir,
         .rootfs = im->rootfs,

@@ -26,6 +26,7 @@ enum {
     OPT_TIMEOUT,
     OPT_ENV_FILE,
     OPT_TRACE_START,
+    OPT_NO_TEMPLATE,
 };
 
 enum { LIST_MAX = 65536, LINE_MAX_LEN = 128 * 1024, RAM_DEFAULT = 512 << 20 };
@@ -181,6 +182,9 @@ static int one(struct run_flags *f, int c, const char *value, struct err *e)
     case OPT_KERNEL:
         f->kernel = value;
         break;
+    case OPT_NO_TEMPLATE:
+        f->no_template = true;
+        break;
     case OPT_TRACE_START:
         f->trace_start = value;
         break;
@@ -230,6 +234,7 @@ int runflags_parse(int argc, char **argv, struct run_flags *f, struct err *e)
         {"timeout", 1, NULL, OPT_TIMEOUT},
         {"perf-map", 0, NULL, OPT_PERF_MAP},
         {"stats", 0, NULL, OPT_STATS},
+        {"no-template", 0, NULL, OPT_NO_TEMPLATE},
         {"trace-start", 1, NULL, OPT_TRACE_START},
         {"quiet", 0, NULL, 'q'},
         {"help", 0, NULL, 'H'},

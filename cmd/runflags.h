@@ -19,6 +19,7 @@ void list_done(struct list *l);
 struct run_flags { /* strings borrowed from argv unless said; owned: runflags_done() */
     bool help, tty, interactive, read_only, quiet, stats, perf_map, entrypoint_given;
     const char *name, *hostname, *workdir, *user, *entrypoint, *engine, *kernel, *trace_start;
+    bool no_template;
     uint64_t ram_bytes;
     uint64_t code_cache_bytes; /* 0 = default */
     unsigned cpus;

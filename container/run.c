@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "container/guestconf.h"
 #include "container/rundir.h"
 #include "container/session.h"
+#include "container/template.h"
 #include "container/vmm.h"
 #include "image/initrd.h"
 
@@ -27,13 +29,6 @@ enum {
     CONSOLE_TAIL = 2048, /* and shown */
     MOUNT_LEN = VOLUME_PATH_MAX + 64,
 };
-
-/* quiet: messages cost the interpreter time and go to the log only. The other words leave out what
- * a machine of this kind has not (keyboard, further serial ports, audit) and boundaries inside it:
- * the machine is the boundary. */
-static const char cmdline[] =
-    "console=ttyS0 quiet panic=-1 reboot=t mitigations=off audit=0 "
-    "random.trust_cpu=on cryptomgr.notests 8250.nr_uarts=1 i8042.noaux i8042.nokbd";
 
 struct run {
     const struct run_conf *c;
@@ -45,7 +40,7 @@ struct run {
     char machine_id[33];
     int signal; /* the last that came */
     char vsock[RUNDIR_PATH_MAX + 16];
-    char tag[VOLUME_MAX][16]; /* of the volumes */
+    struct template template; /* where it is to start from one */
     sigset_t old_mask;
 };
 
@@ -94,58 +89,106 @@ static int take_signals(struct run *r, struct err *e)
     return r->watch.signal_fd < 0 ? err_errno(e, -errno, "signalfd") : 0;
 }
 
-static void add_shares(struct run *r, struct vm_conf *vc)
+static int make_folder(struct run *r, struct err *e)
 {
-    for (size_t i = 0; i < r->c->n_volumes; i++) {
-        const struct volume *v = &r->c->volume[i];
+    char base[RUNDIR_PATH_MAX];
+    int rc = rundir_base(base, sizeof(base), e);
 
-        snprintf(r->tag[i], sizeof(r->tag[i]), "volume%u", (unsigned)i & 7);
-        vc->share[vc->n_shares++] =
-            (struct vm_share){.path = v->host, .tag = r->tag[i], .read_only = v->read_only};
-    }
+    if (rc == 0)
+        rc = rundir_new(base, r->c->name, &r->dir, e);
+    if (rc == 0)
+        snprintf(r->vsock, sizeof(r->vsock), "%s/vsock", r->dir.path);
+    return rc;
 }
 
-static int start_machine(struct run *r, struct err *e)
+/* 1: there is a template to start from, made now if need be; 0: there is none, which is no failure:
+ * somebody else is making it, or it cannot be kept. */
+static int get_template(struct run *r, struct err *e)
+{
+    struct err why = {0};
+    int rc = r->c->store ? template_find(r->c, &r->template, &why) : -ENOENT;
+
+    if (rc == 0) {
+        rc = template_make(r->c, &r->template, &r->watch, &why);
+        if (rc == -EINTR || rc == -ETIMEDOUT)
+            return err_set(e, rc, "%s", why.msg);
+        rc = rc == 0 || rc == -EEXIST;
+    }
+    if (rc == 1)
+        template_used(&r->template);
+    return rc == 1;
+}
+
+static int boot(struct run *r, struct err *e)
 {
     const struct run_conf *c = r->c;
-    struct vm_conf vc = {
-        .cpus = c->cpus,
-        .ram_bytes = c->ram_bytes,
-        .engine = c->engine,
-        .code_cache_bytes = c->code_cache_bytes,
-        .perf_map = c->perf_map,
-        .count_insns = c->count_insns,
-        .kernel = c->kernel,
-        .cmdline = cmdline,
-        .disk = {{.path = c->rootfs, .read_only = true, .serial = "root"}},
-        .n_disks = 1,
-        .vsock_path = r->vsock,
-        .vsock_cid = 3,
-        .rng = true,
-        .console_in = -1,
-        .console_out = -1,
-    };
-    char base[RUNDIR_PATH_MAX];
-    int rc = make_machine_id(r, e);
+    struct vm_conf vc;
 
-    if (rc == 0)
-        rc = rundir_base(base, sizeof(base), e);
-
-    if (rc == 0)
-        rc = rundir_new(base, c->name, &r->dir, e);
-    if (rc < 0)
-        return rc;
-    snprintf(r->vsock, sizeof(r->vsock), "%s/vsock", r->dir.path);
-    add_shares(r, &vc);
-    rc = initrd_build(c->kernel_dir, c->n_volumes > 0, &r->initrd, e);
+    guestconf_fill(c, r->vsock, false, &vc);
+    int rc = initrd_build(c->kernel_dir, c->n_volumes > 0, &r->initrd, e);
     vc.initrd_fd = r->initrd;
     if (rc == 0)
         rc = session_listen(r->vsock, &r->ready_fd, e);
     trace_set(c->trace, TRACE_READY);
+    struct vmm_conf vmm = {.vm = &vc, .dir = &r->dir, .trace = c->trace};
     if (rc == 0)
-        rc = vmm_start(&vc, &r->dir, c->trace, &r->vmm, e);
+        rc = vmm_start(&vmm, &r->vmm, e);
     trace_set(c->trace, TRACE_FORKED);
+    r->watch.machine_fd = r->vmm.report_fd;
+    if (rc == 0)
+        rc = session_open(r->vsock, r->ready_fd, &r->watch, BOOT_MS, &r->s, e);
     return rc;
+}
+
+static int go_on(struct run *r, struct err *e)
+{
+    const struct run_conf *c = r->c;
+    CLEANUP(fd) int theirs = -1;
+    CLEANUP(fd) int ours = -1;
+    struct vm_conf vc;
+    int rc = session_pair(&theirs, &ours, e);
+
+    guestconf_fill(c, r->vsock, true, &vc);
+    vc.vsock_client = theirs;
+    trace_set(c->trace, TRACE_READY);
+    struct vmm_conf vmm = {.vm = &vc,
+                           .dir = &r->dir,
+                           .trace = c->trace,
+                           .seed = r->template.dir,
+                           .note = r->template.note};
+    if (rc == 0)
+        rc = vmm_start(&vmm, &r->vmm, e);
+    trace_set(c->trace, TRACE_FORKED);
+    cleanup_fd(&theirs); /* so that its end is seen */
+    theirs = -1;
+    r->watch.machine_fd = r->vmm.report_fd;
+    if (rc == 0)
+        rc = session_open_pair(take_fd(&ours), &r->watch, BOOT_MS, &r->s, e);
+    return rc;
+}
+
+/* A template that cannot be used any more is dropped, and the machine boots. */
+static int start_machine(struct run *r, struct err *e)
+{
+    int rc = make_machine_id(r, e);
+
+    if (rc == 0)
+        rc = make_folder(r, e);
+    if (rc == 0)
+        rc = get_template(r, e);
+    if (rc <= 0)
+        return rc < 0 ? rc : boot(r, e);
+    rc = go_on(r, e);
+    if (rc != -ECONNRESET || r->vmm.pid <= 0)
+        return rc;
+    rc = vmm_why(&r->vmm, e);
+    if (rc != -EBADMSG && rc != -ESTALE && rc != -ENOENT && rc != -EPROTONOSUPPORT &&
+        rc != -ENOTSUP)
+        return rc;
+    vmm_stop(&r->vmm);
+    r->watch.machine_fd = -1;
+    template_discard(&r->template);
+    return boot(r, e);
 }
 
 static int set_up(struct run *r, struct err *e)
@@ -157,8 +200,9 @@ static int set_up(struct run *r, struct err *e)
 
     for (size_t i = 0; i < c->n_volumes; i++) {
         /* %c of 0: the fields of PF_MOUNT are ended by NULs */
-        len[i] = (size_t)snprintf(mount[i], sizeof(mount[i]), "virtiofs%c%s%c%s%c%s", 0, r->tag[i],
-                                  0, c->volume[i].guest, 0, c->volume[i].read_only ? "ro" : "");
+        len[i] = (size_t)snprintf(mount[i], sizeof(mount[i]), "virtiofs%c%s%c%s%c%s", 0,
+                                  guestconf_tag((unsigned)i), 0, c->volume[i].guest, 0,
+                                  c->volume[i].read_only ? "ro" : "");
         mounts[i] = mount[i];
     }
     struct session_setup su = {
@@ -301,14 +345,10 @@ static int run(struct run *r, struct err *e)
     int tty = terminal(c), status = 0;
     int rc = take_signals(r, e);
 
-    if (rc == 0)
-        rc = start_machine(r, e);
-    if (rc < 0)
-        return failure_status(r, rc, e);
     if (c->booting)
         c->booting(c->ctx, true);
-    r->watch.machine_fd = r->vmm.report_fd;
-    rc = session_open(r->vsock, r->ready_fd, &r->watch, BOOT_MS, &r->s, e);
+    if (rc == 0)
+        rc = start_machine(r, e);
     trace_set(c->trace, TRACE_AGENT);
     if (rc == 0)
         rc = set_up(r, e);

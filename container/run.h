@@ -14,6 +14,7 @@
 struct vm_report;
 
 struct run_conf {           /* borrowed */
+    const char *store;      /* where templates are kept; NULL = the machine boots */
     const char *kernel;     /* path of the kernel's file */
     const char *kernel_dir; /* its folder with modules; NULL = none */
     const char *rootfs, *fstype;

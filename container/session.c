@@ -66,11 +66,38 @@ static int wait_ready(int listen_fd, const struct session_watch *w, uint64_t dea
     }
 }
 
-/* "CONNECT port\n" and "OK number\n", byte by byte: what follows the line is the agent's. */
+/* "CONNECT port\n"... */
+static int ask_port(int fd, struct err *e)
+{
+    char line[OK_LINE_MAX];
+    int n = snprintf(line, sizeof(line), "CONNECT %d\n", PROTO_PORT);
+
+    if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
+        return err_errno(e, -errno, "call the agent");
+    return 0;
+}
+
+/* ... and "OK number\n", byte by byte: what follows the line is the agent's. */
+static int wait_port(int fd, const struct session_watch *w, uint64_t deadline, struct err *e)
+{
+    char line[OK_LINE_MAX];
+
+    for (size_t len = 0; len < sizeof(line) - 1; len++) {
+        int r = wire_wait(fd, POLLIN, w, deadline, e);
+
+        if (r < 0)
+            return r;
+        if (read(fd, line + len, 1) != 1)
+            return err_set(e, -ECONNRESET, "the agent does not listen");
+        if (line[len] == '\n')
+            return strncmp(line, "OK ", 3) == 0 ? 0 : err_set(e, -EPROTO, "not a vsock's answer");
+    }
+    return err_set(e, -EPROTO, "not a vsock's answer");
+}
+
 static int connect_port(const char *vsock_path, const struct session_watch *w, uint64_t deadline,
                         int *out, struct err *e)
 {
-    char line[OK_LINE_MAX];
     struct sockaddr_un sa;
     int r = unix_address(vsock_path, "", &sa, e);
 
@@ -79,23 +106,23 @@ static int connect_port(const char *vsock_path, const struct session_watch *w, u
     CLEANUP(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
         return err_errno(e, -errno, "%s", vsock_path);
-    int n = snprintf(line, sizeof(line), "CONNECT %d\n", PROTO_PORT);
-    if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
-        return err_errno(e, -errno, "%s", vsock_path);
-    for (size_t len = 0; len < sizeof(line) - 1; len++) {
-        r = wire_wait(fd, POLLIN, w, deadline, e);
-        if (r < 0)
-            return r;
-        if (read(fd, line + len, 1) != 1)
-            return err_set(e, -ECONNRESET, "the agent does not listen");
-        if (line[len] != '\n')
-            continue;
-        if (strncmp(line, "OK ", 3) != 0)
-            break;
+    r = ask_port(fd, e);
+    if (r == 0)
+        r = wait_port(fd, w, deadline, e);
+    if (r == 0)
         *out = take_fd(&fd);
-        return 0;
-    }
-    return err_set(e, -EPROTO, "%s: not a vsock's answer", vsock_path);
+    return r;
+}
+
+int session_pair(int *theirs, int *ours, struct err *e)
+{
+    int v[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, v) < 0)
+        return err_errno(e, -errno, "socketpair");
+    *ours = v[0];
+    *theirs = v[1];
+    return 0;
 }
 
 static int hello(struct session *s, uint64_t deadline, struct err *e)
@@ -159,6 +186,17 @@ int session_open(const char *vsock_path, int listen_fd, const struct session_wat
     if (r == 0)
         r = session_open_fd(fd, w, ANSWER_MS, ret, e);
     return r;
+}
+
+int session_open_pair(int ours, const struct session_watch *w, int timeout_ms, struct session **ret,
+                      struct err *e)
+{
+    CLEANUP(fd) int fd = ours;
+    int r = ask_port(fd, e);
+
+    if (r == 0)
+        r = wait_port(fd, w, deadline_in(timeout_ms), e);
+    return r == 0 ? session_open_fd(take_fd(&fd), w, ANSWER_MS, ret, e) : r;
 }
 
 void session_close(struct session *s)

@@ -41,6 +41,12 @@ int session_listen(const char *vsock_path, int *listen_fd, struct err *e) MUST_C
  */
 int session_open(const char *vsock_path, int listen_fd, const struct session_watch *w,
                  int timeout_ms, struct session **ret, struct err *e) MUST_CHECK;
+/* A machine that has an agent waiting: two ends of a socket, one for vm_conf.vsock_client, the
+ * other for session_open_pair(). Both owned by the caller. */
+int session_pair(int *theirs, int *ours, struct err *e) MUST_CHECK;
+/* The agent behind `ours` (owned from here, also on failure). Errors as session_open(). */
+int session_open_pair(int ours, const struct session_watch *w, int timeout_ms, struct session **ret,
+                      struct err *e) MUST_CHECK;
 /* The same over a connected stream socket `fd` (owned from here, also on failure). */
 int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struct session **ret,
                     struct err *e) MUST_CHECK;

@@ -17,9 +17,20 @@
 #include "container/conlog.h"
 #include "container/control.h"
 #include "container/machine.h"
+#include "container/wire.h"
 #include "os/fds.h"
+#include "vm/seed.h"
+#include "vm/snapshot.h"
 
-enum { COUNTERS_MS = 5000 };
+enum {
+    COUNTERS_MS = 5000,
+    END_MS = 2000,        /* a session broke: that the machine ended is known soon, or it did not */
+    REST_US = 50000,      /* the guest's last threads go to sleep: less to do for who goes on */
+    SNAPSHOT_MS = 600000, /* a slow disk */
+};
+
+/* What the parent writes to alive_fd. */
+enum { ASK_COUNTERS = 's', ASK_SNAPSHOT = 't' };
 
 struct report {  /* one write to a pipe, so it is whole */
     int32_t end; /* enum vm_end; VM_RUNNING: only counters, as asked */
@@ -30,60 +41,99 @@ _Static_assert(sizeof(struct report) <= PIPE_BUF, "written at once");
 
 /* ---- in the machine's process */
 
-static int run_machine(struct vm_conf *c, const struct rundir *dir, struct trace *trace,
-                       struct vm **vm, struct err *e)
+/* One like others that go on from the same state: the guest is told so before it runs. */
+static int grow_machine(const struct vmm_conf *c, const struct vm_conf *vc, struct vm **vm,
+                        struct err *e)
 {
-    int r = conlog_start(dir->dir, &c->console_out, e);
+    struct seed *s = NULL;
+    int r = seed_open(c->seed, &s, e);
+
+    if (r == 0 && strcmp(seed_note(s), c->note) != 0)
+        r = err_set(e, -ESTALE, "'%s' is the template of another machine", c->seed);
+    if (r == 0)
+        r = seed_grow(s, vc, vm, e);
+    if (r == 0)
+        r = vm_renew(*vm, e);
+    seed_free(s);
+    return r;
+}
+
+static int run_machine(const struct vmm_conf *conf, struct vm_conf *c, struct vm **vm,
+                       struct err *e)
+{
+    int r = conlog_start(conf->dir->dir, &c->console_out, e);
 
     if (r < 0)
         return r;
     c->console_in = -1;
-    r = vm_new(c, vm, e);
-    trace_set(trace, TRACE_MADE);
+    r = conf->seed ? grow_machine(conf, c, vm, e) : vm_new(c, vm, e);
+    trace_set(conf->trace, TRACE_MADE);
     if (r == 0)
         r = vm_start(*vm, e);
-    trace_set(trace, TRACE_ENTERED);
+    trace_set(conf->trace, TRACE_ENTERED);
     return r;
 }
 
-/* The parent wrote a byte to alive_fd: it wants the counters. */
-static void report_counters(struct vm *vm, int alive_fd, int report_fd)
+static void report_counters(struct vm *vm, int report_fd)
 {
     struct report rep = {.end = VM_RUNNING};
-    char asked;
 
-    (void)!read(alive_fd, &asked, 1);
     if (vm_pause(vm, &rep.err) < 0)
         rep.err = (struct err){0}; /* then they are not exact */
     vm_report(vm, &rep.counters);
     (void)!write(report_fd, &rep, sizeof(rep));
 }
 
-static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *dir,
-                               struct trace *t, int report_fd, int alive_fd)
+static void save_machine(struct vm *vm, const struct vmm_conf *c, int report_fd)
 {
-    struct vm_conf c = *conf;
+    struct snap_opts o = {.dir = c->snapshot, .note = c->note, .stop = true};
+    struct report rep = {.end = VM_STOPPED};
+
+    usleep(REST_US);
+    if (snapshot_create(vm, &o, NULL, &rep.err) < 0)
+        rep.end = VM_FAILED;
+    (void)!write(report_fd, &rep, sizeof(rep));
+    _exit(0); /* forked child */
+}
+
+/* The parent wrote a byte to alive_fd. */
+static void do_asked(struct vm *vm, const struct vmm_conf *c, int alive_fd, int report_fd)
+{
+    char asked = 0;
+
+    (void)!read(alive_fd, &asked, 1);
+    if (asked == ASK_COUNTERS)
+        report_counters(vm, report_fd);
+    if (asked == ASK_SNAPSHOT)
+        save_machine(vm, c, report_fd);
+}
+
+static _Noreturn void vmm_main(const struct vmm_conf *conf, int report_fd, int alive_fd)
+{
+    const struct rundir *dir = conf->dir;
+    struct vm_conf c = *conf->vm;
     struct report rep = {.end = VM_FAILED};
     struct control *control = NULL;
     struct vm *vm = NULL;
-    int keep[] = {report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd};
+    int keep[] = {report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd, c.vsock_client};
 
     machine_detach();
     /* Whatever the caller had open stays with it; a pipe that somebody waits on must not hang on
      * this process. */
     fds_close_but(keep, ARRAY_LEN(keep));
-    if (run_machine(&c, dir, t, &vm, &rep.err) == 0) {
+    if (run_machine(conf, &c, &vm, &rep.err) == 0) {
         struct control_conf cc = {.vm = vm, .dir = dir, .vsock = c.vsock_path, .note = "run"};
         struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN},
                              {.fd = alive_fd, .events = POLLIN}};
 
         /* A machine that cannot be reached still runs. */
-        (void)!control_serve(&cc, &control, NULL);
+        if (!conf->snapshot)
+            (void)!control_serve(&cc, &control, NULL);
         while ((poll(p, 2, -1) < 0 && errno == EINTR) || (p[1].revents & POLLIN)) {
             if (p[1].revents & POLLIN) {
                 control_free(control);
                 control = NULL;
-                report_counters(vm, alive_fd, report_fd);
+                do_asked(vm, conf, alive_fd, report_fd);
             }
             p[1].revents = 0;
         }
@@ -101,8 +151,7 @@ static _Noreturn void vmm_main(const struct vm_conf *conf, const struct rundir *
 
 /* ---- in the parent */
 
-int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct trace *t, struct vmm *v,
-              struct err *e)
+int vmm_start(const struct vmm_conf *c, struct vmm *v, struct err *e)
 {
     int report[2], alive[2];
 
@@ -119,7 +168,7 @@ int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct trace *t
     CLEANUP(fd) int alive_r = alive[0];
     v->pid = fork();
     if (v->pid == 0)
-        vmm_main(c, dir, t, report_w, alive_r);
+        vmm_main(c, report_w, alive_r);
     if (v->pid < 0) {
         int r = err_errno(e, -errno, "fork");
 
@@ -132,8 +181,11 @@ int vmm_start(const struct vm_conf *c, const struct rundir *dir, struct trace *t
 
 int vmm_why(struct vmm *v, struct err *e)
 {
+    struct pollfd p = {.fd = v->report_fd, .events = POLLIN};
     struct report rep;
 
+    if (poll(&p, 1, END_MS) == 0)
+        return err_set(e, -ECONNRESET, "the agent hung up");
     do {
         if (read(v->report_fd, &rep, sizeof(rep)) != sizeof(rep))
             rep.end = -1;
@@ -159,7 +211,9 @@ int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e)
     struct pollfd p = {.fd = v->report_fd, .events = POLLIN};
     struct report rep = {.end = -1};
 
-    if (write(v->alive_fd, "s", 1) != 1)
+    const char ask = ASK_COUNTERS;
+
+    if (write(v->alive_fd, &ask, 1) != 1)
         return err_errno(e, -errno, "ask the machine's process for its counters");
     while (poll(&p, 1, COUNTERS_MS) < 0 && errno == EINTR) {
     }
@@ -167,6 +221,27 @@ int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e)
         return err_set(e, -ECONNRESET, "the machine's process does not tell its counters");
     *out = rep.counters;
     return 0;
+}
+
+int vmm_snapshot(struct vmm *v, const struct session_watch *w, struct err *e)
+{
+    const char ask = ASK_SNAPSHOT;
+    struct session_watch watch = *w;
+    struct report rep;
+
+    watch.machine_fd = -1; /* its report is what we wait for */
+    if (write(v->alive_fd, &ask, 1) != 1)
+        return err_errno(e, -errno, "ask the machine's process for a snapshot");
+    int r = wire_wait(v->report_fd, POLLIN, &watch, wire_now_ms() + SNAPSHOT_MS, e);
+    if (r < 0)
+        return r;
+    if (read(v->report_fd, &rep, sizeof(rep)) != sizeof(rep))
+        return err_set(e, -EIO, "the machine's process was killed");
+    if (rep.end == VM_STOPPED)
+        return 0;
+    rep.err.msg[sizeof(rep.err.msg) - 1] = '\0';
+    return rep.err.code < 0 ? err_set(e, rep.err.code, "%s", rep.err.msg)
+                            : err_set(e, -EIO, "the machine ended while it was saved");
 }
 
 void vmm_stop(struct vmm *v)
