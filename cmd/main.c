@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "cmd/verb.h"
+#include "hw/clock.h"
 
 #ifndef KILN_VERSION
 #error "the build defines KILN_VERSION"
@@ -62,6 +63,7 @@ static bool fill_standard_streams(void)
 
 int main(int argc, char **argv)
 {
+    clock_host_begin();
     if (!fill_standard_streams())
         return EXIT_KILN;
     /* A reader that went away is an error of write(2), told in a sentence. */

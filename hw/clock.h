@@ -40,6 +40,9 @@ struct clock {
  * kernel tells it. */
 const struct clock_source *clock_host(void);
 
+/* Begin that measurement: who calls this early spares clock_host() the wait. */
+void clock_host_begin(void);
+
 /* Starts running at 0 ns, TSC 0. src is copied. guest_tsc_khz 0 = as the host's. */
 void clock_init(struct clock *c, const struct clock_source *src, uint64_t guest_tsc_khz);
 ns_t clock_ns(const struct clock *c);
