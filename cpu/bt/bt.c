@@ -61,6 +61,7 @@ static bool run_one(struct bt_cpu *c, uint32_t site)
     struct bt_vm *b = c->bv;
     uint32_t mode = v->mode;
     uint64_t kills = __atomic_load_n(&b->kills, __ATOMIC_RELAXED);
+    uint32_t stops = atomic_load_explicit(&b->vm->world_stops, memory_order_relaxed);
 
     v->s.rip = c->page_lin + (site & SITE_OFF);
     v->s.rflags = flags_unpack(v->s.rflags, c->flags);
@@ -68,7 +69,8 @@ static bool run_one(struct bt_cpu *c, uint32_t site)
     c->stop = interp_insn(v);
     if (c->stop != SOFT_OK || (site & SITE_ENDS) || v->mode != mode || v->align_check ||
         fp_traps(v) || atomic_load_explicit(&v->requests, memory_order_relaxed) ||
-        kills != __atomic_load_n(&b->kills, __ATOMIC_RELAXED)) {
+        kills != __atomic_load_n(&b->kills, __ATOMIC_RELAXED) ||
+        stops != atomic_load_explicit(&b->vm->world_stops, memory_order_relaxed)) {
         c->called_out = true;
         return false;
     }

@@ -31,6 +31,7 @@ enum {
     BLOCK_INSNS_MAX = 48,
     BLOCK_BYTES_MAX = 16384, /* of code one block may need */
     BLOCK_LINKS = 2,
+    WINDOWS_MAX = 16,
 };
 
 struct btlb_entry {
@@ -115,8 +116,9 @@ struct bt_cpu {
     uint64_t flags;        /* al = OF, ah = SF ZF AF PF CF as LAHF has them */
     uint64_t epoch_xor[2]; /* jump cache's epoch << 48: of user code, of the supervisor's */
     uint64_t tmp[4];
-    uint64_t host_rsp;        /* in the entry stub's frame, to leave from anywhere */
-    uint64_t vec_live;        /* 1: the guest's vector and x87 registers are in the host's */
+    uint64_t window[WINDOWS_MAX]; /* host addresses of the running block's windows */
+    uint64_t host_rsp;            /* in the entry stub's frame, to leave from anywhere */
+    uint64_t vec_live;            /* 1: the guest's vector and x87 registers are in the host's */
     const uint8_t *exit_site; /* struct exit_site by which code left; NULL: a jump to exit_rip */
     uint64_t exit_rip;        /* linear */
     uint32_t exit_branch;     /* of an indirect jump: its site, and RSP's undo << 16 */

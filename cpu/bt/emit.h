@@ -103,6 +103,22 @@ static inline void emit_rr(struct emit *e, bool w, uint8_t op, unsigned reg, uns
     emit_1(e, (uint8_t)(0xc0 | (reg & 7) << 3 | (rm & 7)));
 }
 
+/* ModRM and displacement of [base + disp]; base not RSP, RBP, R12 or R13. */
+static inline void emit_modrm_disp(struct emit *e, unsigned reg, unsigned base, int32_t disp)
+{
+    uint8_t modrm = (uint8_t)((reg & 7) << 3 | (base & 7));
+
+    if (!disp) {
+        emit_1(e, modrm);
+    } else if (disp == (int8_t)disp) {
+        emit_1(e, 0x40 | modrm);
+        emit_1(e, (uint8_t)disp);
+    } else {
+        emit_1(e, 0x80 | modrm);
+        emit_4(e, (uint32_t)disp);
+    }
+}
+
 /* op reg, gs:[disp32] (no base). */
 static inline void emit_gs(struct emit *e, bool w, uint8_t op, unsigned reg, uint32_t disp)
 {

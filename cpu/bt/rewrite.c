@@ -27,13 +27,14 @@ int rewrite_gpr(ZydisRegister r, bool *high)
 struct fields {
     unsigned reg, rm, opc, vvvv;
     bool has_high;
+    int32_t disp;
 };
 
 static struct fields collect(const struct xinsn *x, const struct regmap *m)
 {
     const ZydisDecodedInstructionRaw *raw = &x->z.raw;
     bool vex = x->z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-    struct fields f = {0};
+    struct fields f = {.disp = m->disp};
 
     /* What is not a GPR keeps its number: opcode extensions, vector and segment registers. */
     if (vex) {
@@ -90,7 +91,7 @@ static unsigned imm_bytes(const struct xinsn *x)
 static void emit_modrm(struct emit *e, const struct xinsn *x, const struct fields *f)
 {
     if (has_mem(x))
-        emit_1(e, (uint8_t)((f->reg & 7) << 3 | (T0 & 7)));
+        emit_modrm_disp(e, f->reg, T0, f->disp);
     else
         emit_1(e, (uint8_t)(0xc0 | (f->reg & 7) << 3 | (f->rm & 7)));
 }

@@ -18,11 +18,12 @@ struct xinsn {
 /* Which host register stands for each guest register in this instruction. */
 struct regmap {
     uint8_t to[16];
+    int32_t disp; /* of the memory operand */
 };
 
-/* Emit x with GPR operands mapped, and its memory operand, if any, replaced by [T0]. Segment and
- * address-size prefixes are dropped. False, with nothing emitted, when the instruction cannot be
- * encoded so (AH..BH beside a REX prefix, EVEX). */
+/* Emit x with GPR operands mapped, and its memory operand, if any, replaced by [T0 + disp]. Segment
+ * and address-size prefixes are dropped. False, with nothing emitted, when the instruction cannot
+ * be encoded so (AH..BH beside a REX prefix, EVEX). */
 bool rewrite(struct emit *e, const struct xinsn *x, const struct regmap *m);
 
 /* GPR number (0..15) of a general register of any width, -1 for others. *high: AH, CH, DH or BH. */

@@ -191,13 +191,13 @@ static int64_t target(const struct xlat *x, unsigned i)
 
 static void push_return(struct xlat *x, unsigned i)
 {
-    struct lookup *l = xinsn_push_slot(x, i, x->live_in[i + 1]);
+    struct place p = xinsn_push_slot(x, i, x->live_in[i + 1]);
 
     emit_load_gs(x->e, T1, CPU(page_lin));
     emit_lea(x->e, true, T1, T1, 0xff, 1, x->off[i + 1]);
-    xinsn_store_t0(x->e, T1);
+    xinsn_store_t0(x->e, T1, p.disp);
     xinsn_rsp_add(x, -8);
-    l->after = emit_here(x->e); /* never used: the call-out leaves */
+    xinsn_done(x, &p); /* never used: the call-out leaves */
 }
 
 static void do_call(struct xlat *x, unsigned i)
@@ -217,12 +217,11 @@ static bool indirect_target(struct xlat *x, unsigned i)
         xinsn_load_guest(e, T0, (unsigned)rewrite_gpr(o->reg.value, &high));
         xinsn_before_clobber(x, KF_ALL);
     } else {
-        if (!xinsn_address(x, i, o))
+        struct place p = xinsn_reach(x, i, o, 0, false, 8, 0, KF_ALL);
+        if (!p.ok)
             return false;
-        xinsn_before_clobber(x, KF_ALL);
-        struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
-        xinsn_load_t0(e, T0);
-        l->after = emit_here(e);
+        xinsn_load_t0(e, T0, 0);
+        xinsn_done(x, &p);
     }
     emit_store_gs(e, T0, CPU(tmp[3]));
     return true;
@@ -252,12 +251,11 @@ static void do_ret(struct xlat *x, unsigned i)
                        ? (int32_t)(o->imm.value.u & 0xffff)
                        : 0;
 
-    emit_mov_rr(x->e, T0, HOST_GUEST_RSP);
-    xinsn_before_clobber(x, KF_ALL);
-    struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
-    xinsn_load_t0(x->e, T0);
+    struct place p = xinsn_reach(x, i, NULL, 0, false, 8, 0, KF_ALL);
+    xinsn_load_t0(x->e, T0, p.disp);
     xinsn_rsp_add(x, 8 + more);
-    l->after = emit_here(x->e);
+    xinsn_done(x, &p);
+    xinsn_want_memory(x);
     jump_t0(x, x->off[i] | (uint32_t)(8 + more) << 16);
 }
 

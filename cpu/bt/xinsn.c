@@ -104,8 +104,9 @@ static unsigned memory_regs(const struct xinsn *i, uint8_t out[4], bool written[
 
 /* --- addresses ------------------------------------------------------------- */
 
-/* The linear address of `o` into T0; T1 may be clobbered; EFLAGS kept. False: not by this way. */
-bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o)
+/* The linear address of `o`, plus `by`, into T0; T1 may be clobbered; EFLAGS kept. False: not by
+ * this way. */
+bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o, int32_t by)
 {
     struct emit *e = x->e;
     bool w = x->in[i].z.address_width == 64, high;
@@ -115,6 +116,10 @@ bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o)
     const ZydisDecodedInstructionRaw *raw = &x->in[i].z.raw;
     bool no_base = raw->modrm.mod == 0 && raw->modrm.rm == 4 && raw->sib.base == 5;
     int64_t disp = no_base || o->mem.disp.has_displacement ? raw->disp.value : 0;
+
+    disp += by;
+    if (disp != (int32_t)disp)
+        return false;
 
     if (o->mem.base == ZYDIS_REGISTER_RIP) {
         disp += x->off[i + 1];
@@ -161,6 +166,44 @@ struct lookup *xinsn_look_up(struct xlat *x, unsigned i, bool write, unsigned by
     return l;
 }
 
+/* Where a window's host address is kept. */
+static uint32_t slot(const struct access *a)
+{
+    return CPU(window) + 8u * (unsigned)a->window;
+}
+
+struct place xinsn_reach(struct xlat *x, unsigned i, const ZydisDecodedOperand *o, int32_t by,
+                         bool write, unsigned bytes, unsigned align, uint8_t live)
+{
+    const struct access *a = &x->access[i];
+    const struct window *w = a->window >= 0 ? &x->window[a->window] : NULL;
+    struct place p = {.ok = true};
+    uint8_t *mark = x->e->p;
+
+    if (w) {
+        p.disp = a->at - w->low;
+        by -= p.disp;
+    }
+    if (w && !a->leads) {
+        emit_load_gs(x->e, T0, slot(a));
+        return p;
+    }
+    if (!o) {
+        emit_lea(x->e, true, T0, HOST_GUEST_RSP, 0xff, 1, by);
+    } else if (!xinsn_address(x, i, o, by)) {
+        x->e->p = mark;
+        BUG_ON(w); /* xwindow.c takes none of those */
+        return (struct place){.ok = false};
+    }
+    xinsn_before_clobber(x, live);
+    p.l = xinsn_look_up(x, i, w ? w->write : write, w ? w->span : bytes, align);
+    if (w) {
+        p.l->site |= SITE_ENDS;
+        emit_store_gs(x->e, T0, slot(a));
+    }
+    return p;
+}
+
 /* --- one instruction ------------------------------------------------------- */
 
 void xinsn_call_interp(struct xlat *x, uint32_t site)
@@ -196,7 +239,7 @@ void xinsn_prepare_flags(struct xlat *x, unsigned i)
 
 /* Copy instruction i with its registers; memory operand, if any, already at [T0]. False: nothing
  * emitted. */
-static bool copy(struct xlat *x, unsigned i)
+static bool copy(struct xlat *x, unsigned i, int32_t disp)
 {
     static const uint8_t temps_reg[] = {T0, T1}, temps_mem[] = {T1};
     const struct xinsn *in = &x->in[i];
@@ -205,7 +248,7 @@ static bool copy(struct xlat *x, unsigned i)
     uint8_t regs[4];
     bool written[4];
     unsigned n = memory_regs(in, regs, written);
-    struct regmap m;
+    struct regmap m = {.disp = disp};
     struct emit *e = x->e;
 
     for (unsigned g = 0; g < 16; g++)
@@ -224,14 +267,14 @@ static bool copy(struct xlat *x, unsigned i)
 }
 
 /* Can copy() succeed? Asked before anything is emitted. */
-static bool copyable(const struct xlat *x, unsigned i)
+bool xinsn_copyable(const struct xlat *x, unsigned i)
 {
     static uint8_t room[64]; /* never read: rewrite() only measures here */
     uint8_t regs[4];
     bool written[4];
     unsigned n = memory_regs(&x->in[i], regs, written);
     struct emit trial = {.p = room, .end = room + sizeof(room)};
-    struct regmap m;
+    struct regmap m = {0};
 
     if (n > (x->kind[i].mem >= 0 ? 1u : 2u))
         return false;
@@ -243,29 +286,29 @@ static bool copyable(const struct xlat *x, unsigned i)
 static void do_mem(struct xlat *x, unsigned i)
 {
     const struct kind *k = &x->kind[i];
-    uint8_t *mark = x->e->p;
+    struct place p = {0};
 
-    if (!copyable(x, i) || !xinsn_address(x, i, &x->in[i].op[k->mem])) {
-        x->e->p = mark;
+    if (xinsn_copyable(x, i))
+        p = xinsn_reach(x, i, &x->in[i].op[k->mem], 0, k->mem_write, k->mem_bytes, k->align,
+                        k->reads | (x->live_in[i + 1] & (uint8_t)~k->kills));
+    if (!p.ok) {
         xinsn_interp(x, i);
         return;
     }
-    xinsn_before_clobber(x, k->reads | (x->live_in[i + 1] & (uint8_t)~k->kills));
-    struct lookup *l = xinsn_look_up(x, i, k->mem_write, k->mem_bytes, k->align);
     xinsn_prepare_flags(x, i);
-    copy(x, i);
+    copy(x, i, p.disp);
     xinsn_after(x, i);
-    l->after = emit_here(x->e);
+    xinsn_done(x, &p);
 }
 
 static void do_regs(struct xlat *x, unsigned i)
 {
-    if (!copyable(x, i)) {
+    if (!xinsn_copyable(x, i)) {
         xinsn_interp(x, i);
         return;
     }
     xinsn_prepare_flags(x, i);
-    copy(x, i);
+    copy(x, i, 0);
     xinsn_after(x, i);
 }
 
@@ -278,7 +321,7 @@ static void do_lea(struct xlat *x, unsigned i)
     unsigned g = (unsigned)rewrite_gpr(in->op[0].reg.value, &high);
 
     o.mem.segment = ZYDIS_REGISTER_DS; /* LEA has no segment */
-    if (in->z.operand_width == 16 || !xinsn_address(x, i, &o)) {
+    if (in->z.operand_width == 16 || !xinsn_address(x, i, &o, 0)) {
         x->e->p = mark;
         xinsn_interp(x, i);
         return;
@@ -296,37 +339,34 @@ void xinsn_rsp_add(struct xlat *x, int32_t n)
     emit_lea(x->e, true, HOST_GUEST_RSP, HOST_GUEST_RSP, 0xff, 1, n);
 }
 
-/* mov [T0], reg  /  mov reg, [T0] */
-void xinsn_store_t0(struct emit *e, unsigned reg)
+void xinsn_store_t0(struct emit *e, unsigned reg, int32_t disp)
 {
     emit_rex(e, true, reg, 0, T0);
     emit_1(e, 0x89);
-    emit_1(e, (uint8_t)((reg & 7) << 3 | (T0 & 7)));
+    emit_modrm_disp(e, reg, T0, disp);
 }
 
-void xinsn_load_t0(struct emit *e, unsigned reg)
+void xinsn_load_t0(struct emit *e, unsigned reg, int32_t disp)
 {
     emit_rex(e, true, reg, 0, T0);
     emit_1(e, 0x8b);
-    emit_1(e, (uint8_t)((reg & 7) << 3 | (T0 & 7)));
+    emit_modrm_disp(e, reg, T0, disp);
 }
 
-struct lookup *xinsn_push_slot(struct xlat *x, unsigned i, uint8_t live)
+struct place xinsn_push_slot(struct xlat *x, unsigned i, uint8_t live)
 {
-    emit_lea(x->e, true, T0, HOST_GUEST_RSP, 0xff, 1, -8);
-    xinsn_before_clobber(x, live);
-    return xinsn_look_up(x, i, true, 8, 0);
+    return xinsn_reach(x, i, NULL, -8, true, 8, 0, live);
 }
 
 static void do_push(struct xlat *x, unsigned i)
 {
     const ZydisDecodedOperand *o = &x->in[i].op[0];
-    struct lookup *l = xinsn_push_slot(x, i, x->live_in[i + 1]);
+    struct place p = xinsn_push_slot(x, i, x->live_in[i + 1]);
 
     if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-        emit_rex(x->e, true, 0, 0, T0); /* mov qword [T0], imm32 */
+        emit_rex(x->e, true, 0, 0, T0); /* mov qword [T0 + disp], imm32 */
         emit_1(x->e, 0xc7);
-        emit_1(x->e, T0 & 7);
+        emit_modrm_disp(x->e, 0, T0, p.disp);
         emit_4(x->e, (uint32_t)o->imm.value.u);
     } else {
         bool high;
@@ -334,60 +374,57 @@ static void do_push(struct xlat *x, unsigned i)
 
         if (xinsn_in_memory(g))
             xinsn_load_guest(x->e, T1, g);
-        xinsn_store_t0(x->e, xinsn_in_memory(g) ? T1 : xinsn_host_reg(g));
+        xinsn_store_t0(x->e, xinsn_in_memory(g) ? T1 : xinsn_host_reg(g), p.disp);
     }
     xinsn_rsp_add(x, -8);
-    l->after = emit_here(x->e);
+    xinsn_done(x, &p);
 }
 
 /* PUSH of memory: the value is read before RSP moves, and stays in tmp[2] over the second look-up.
  */
 static void do_push_mem(struct xlat *x, unsigned i)
 {
-    uint8_t *mark = x->e->p;
+    struct place from = xinsn_reach(x, i, &x->in[i].op[0], 0, false, 8, 0, x->live_in[i + 1]);
 
-    if (!xinsn_address(x, i, &x->in[i].op[0])) {
-        x->e->p = mark;
+    if (!from.ok) {
         xinsn_interp(x, i);
         return;
     }
-    xinsn_before_clobber(x, x->live_in[i + 1]);
-    struct lookup *from = xinsn_look_up(x, i, false, 8, 0);
-    xinsn_load_t0(x->e, T1);
+    xinsn_load_t0(x->e, T1, 0);
     emit_store_gs(x->e, T1, CPU(tmp[2]));
-    struct lookup *to = xinsn_push_slot(x, i, x->live_in[i + 1]);
+    struct place to = xinsn_push_slot(x, i, x->live_in[i + 1]);
     emit_load_gs(x->e, T1, CPU(tmp[2]));
-    xinsn_store_t0(x->e, T1);
+    xinsn_store_t0(x->e, T1, 0);
     xinsn_rsp_add(x, -8);
-    to->after = from->after = emit_here(x->e);
+    xinsn_done(x, &from);
+    xinsn_done(x, &to);
 }
 
 static void do_pop(struct xlat *x, unsigned i)
 {
     bool high;
     unsigned g = (unsigned)rewrite_gpr(x->in[i].op[0].reg.value, &high);
+    struct place p = xinsn_reach(x, i, NULL, 0, false, 8, 0, x->live_in[i + 1]);
 
-    emit_mov_rr(x->e, T0, HOST_GUEST_RSP);
-    xinsn_before_clobber(x, x->live_in[i + 1]);
-    struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
     xinsn_rsp_add(x, 8);
     if (xinsn_in_memory(g)) {
-        xinsn_load_t0(x->e, T1);
+        xinsn_load_t0(x->e, T1, p.disp);
         emit_store_gs(x->e, T1, GPR(g));
     } else {
-        xinsn_load_t0(x->e, xinsn_host_reg(g));
+        xinsn_load_t0(x->e, xinsn_host_reg(g), p.disp);
     }
-    l->after = emit_here(x->e);
+    xinsn_done(x, &p);
 }
 
 static void do_leave(struct xlat *x, unsigned i)
 {
-    emit_mov_rr(x->e, T0, H_BP);
-    xinsn_before_clobber(x, x->live_in[i + 1]);
-    struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
+    ZydisDecodedOperand o = {.type = ZYDIS_OPERAND_TYPE_MEMORY};
+
+    o.mem.base = ZYDIS_REGISTER_RBP;
+    struct place p = xinsn_reach(x, i, &o, 0, false, 8, 0, x->live_in[i + 1]);
     emit_lea(x->e, true, HOST_GUEST_RSP, H_BP, 0xff, 1, 8);
-    xinsn_load_t0(x->e, H_BP);
-    l->after = emit_here(x->e);
+    xinsn_load_t0(x->e, H_BP, p.disp);
+    xinsn_done(x, &p);
 }
 
 struct slow *xinsn_slow(struct xlat *x, unsigned i)
@@ -410,20 +447,18 @@ static void do_div(struct xlat *x, unsigned i)
     struct emit *e = x->e;
     bool w = in->z.operand_width == 64, is_signed = in->z.mnemonic == ZYDIS_MNEMONIC_IDIV, high;
     unsigned d = T1, ext = is_signed ? 7 : 6;
-    struct lookup *l = NULL;
-    uint8_t *mark = e->p;
+    struct place p = {.ok = true};
 
     if (k->mem >= 0) {
-        if (!xinsn_address(x, i, &in->op[k->mem])) {
-            e->p = mark;
+        p = xinsn_reach(x, i, &in->op[k->mem], 0, false, k->mem_bytes, 0, 0);
+        if (!p.ok) {
             xinsn_interp(x, i);
             return;
         }
         xinsn_before_clobber(x, 0);
-        l = xinsn_look_up(x, i, false, k->mem_bytes, 0);
-        emit_rex(e, w, T1, 0, T0); /* mov T1, [T0] */
+        emit_rex(e, w, T1, 0, T0); /* mov T1, [T0 + disp] */
         emit_1(e, 0x8b);
-        emit_1(e, (uint8_t)((T1 & 7) << 3 | (T0 & 7)));
+        emit_modrm_disp(e, T1, T0, p.disp);
     } else {
         unsigned g = (unsigned)rewrite_gpr(in->op[0].reg.value, &high);
 
@@ -454,8 +489,7 @@ static void do_div(struct xlat *x, unsigned i)
     emit_1(e, (uint8_t)(0xc0 | ext << 3 | (d & 7)));
     x->st = ST_EFLAGS;
     s->after = emit_here(e);
-    if (l)
-        l->after = s->after;
+    xinsn_done(x, &p);
 }
 
 void xinsn_emit(struct xlat *x, unsigned i)

@@ -367,6 +367,7 @@ struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint3
     if (*alone)
         return NULL;
     liveness(x);
+    xwindow_plan(x);
     if (!mark(x, c))
         return NULL;
     pthread_mutex_lock(&b->lock);

@@ -21,6 +21,18 @@ struct slow {
 
 enum { STRADDLE_MAX = ZYDIS_MAX_INSTRUCTION_LENGTH - 1 };
 
+struct window {    /* see xwindow.c */
+    int32_t low;   /* relative to the base */
+    unsigned span; /* bytes */
+    bool write;
+};
+
+struct access {    /* of an instruction */
+    int8_t window; /* that it belongs to, -1 = none */
+    bool leads;
+    int32_t at; /* as window.low */
+};
+
 struct part { /* a page that the block is made from */
     gpa_t gpa;
     int64_t page; /* mem_page */
@@ -49,6 +61,9 @@ struct xlat {
     unsigned n_cold;
     struct slow slow[BLOCK_INSNS_MAX];
     unsigned n_slow;
+    struct access access[BLOCK_INSNS_MAX];
+    struct window window[WINDOWS_MAX];
+    unsigned n_windows;
     uint8_t *poll[BLOCK_LINKS]; /* branch of the poll before link n, NULL = none */
     enum st st;
     bool vec;     /* the block uses vector registers */
@@ -71,17 +86,34 @@ void xinsn_want_eflags(struct xlat *x);
 void xinsn_want_memory(struct xlat *x);
 /* Guest register g into host register h (which is h itself when it lives in one). */
 void xinsn_load_guest(struct emit *e, unsigned h, unsigned g);
-/* The linear address of `o` into T0; T1 may be clobbered; EFLAGS kept. False: not by this way. */
-bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o);
+/* The linear address of `o`, plus `by`, into T0; T1 may be clobbered; EFLAGS kept. False: not by
+ * this way. */
+bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o, int32_t by);
 /* T0 = linear address, then host address. */
 struct lookup *xinsn_look_up(struct xlat *x, unsigned i, bool write, unsigned bytes,
                              unsigned align);
-/* Looked-up place below the stack pointer: T0. */
-struct lookup *xinsn_push_slot(struct xlat *x, unsigned i, uint8_t live);
+/* Host address of an access of instruction i: T0 + .disp; by a window if it has one. `o`: the
+ * operand, or NULL: RSP + by. `live`: flags that are wanted behind the look-up, if one is made. T1
+ * clobbered. .ok false: not by this way, nothing emitted. */
+struct place {
+    bool ok;
+    int32_t disp;
+    struct lookup *l; /* NULL: none was needed */
+};
+struct place xinsn_reach(struct xlat *x, unsigned i, const ZydisDecodedOperand *o, int32_t by,
+                         bool write, unsigned bytes, unsigned align, uint8_t live);
+static inline void xinsn_done(struct xlat *x, const struct place *p) /* behind the instruction */
+{
+    if (p->l)
+        p->l->after = emit_here(x->e);
+}
+/* Looked-up place below the stack pointer. */
+struct place xinsn_push_slot(struct xlat *x, unsigned i, uint8_t live);
+bool xinsn_copyable(const struct xlat *x, unsigned i); /* can it be copied? */
 void xinsn_rsp_add(struct xlat *x, int32_t n);
-void xinsn_store_t0(struct emit *e, unsigned reg);     /* mov [T0], reg */
-void xinsn_load_t0(struct emit *e, unsigned reg);      /* mov reg, [T0] */
-void xinsn_interp(struct xlat *x, unsigned i);         /* call out to the interpreter */
+void xinsn_store_t0(struct emit *e, unsigned reg, int32_t disp); /* mov [T0 + disp], reg */
+void xinsn_load_t0(struct emit *e, unsigned reg, int32_t disp);  /* mov reg, [T0 + disp] */
+void xinsn_interp(struct xlat *x, unsigned i);                   /* call out to the interpreter */
 void xinsn_call_interp(struct xlat *x, uint32_t site); /* the call alone; flags in memory */
 /* Cases for the interpreter: xinsn_slow(), then slow_if() wherever one is found, and `after` behind
  * the instruction. Flags, if live, are in memory there; RSP and memory are as before it. */
@@ -117,6 +149,9 @@ void xsys_emit(struct xlat *x, unsigned i);
 
 /* --- xlat.c: does the instruction at `off` reach into the next page? */
 bool xlat_straddles(struct xlat *x, int64_t off);
+
+/* --- xwindow.c */
+void xwindow_plan(struct xlat *x);
 
 /* --- xflow.c */
 bool xflow_ends(enum way w); /* the instruction ends its block */

@@ -37,11 +37,11 @@ void xsys_split_image(struct emit *e)
 static void pushf(struct xlat *x, unsigned i)
 {
     xinsn_want_memory(x);
-    struct lookup *l = xinsn_push_slot(x, i, KF_ALL);
+    struct place p = xinsn_push_slot(x, i, KF_ALL);
     xsys_flags_image(x->e);
-    xinsn_store_t0(x->e, T1);
+    xinsn_store_t0(x->e, T1, p.disp);
     xinsn_rsp_add(x, -8);
-    l->after = emit_here(x->e);
+    xinsn_done(x, &p);
 }
 
 /* POPFQ in ring 0, when it changes no more than IF and the arithmetic flags and no interrupt waits
@@ -54,7 +54,7 @@ static void popf(struct xlat *x, unsigned i)
     xinsn_before_clobber(x, 0);
     struct lookup *l = xinsn_look_up(x, i, false, 8, 0);
     struct slow *s = xinsn_slow(x, i);
-    xinsn_load_t0(e, T0);
+    xinsn_load_t0(e, T0, 0);
     emit_load_gs(e, T1, CPU(v.s.rflags));
     emit_rr(e, false, 0x33, T1, T0);
     emit_alu_imm(e, false, 4, T1, FL_IMAGE & ~(uint32_t)FL_QUIET);
@@ -132,10 +132,10 @@ static void bitmem(struct xlat *x, unsigned i)
     bool w = in->z.operand_width == 64, high;
     unsigned g = (unsigned)rewrite_gpr(in->op[1].reg.value, &high);
     struct emit *e = x->e;
-    struct regmap m;
+    struct regmap m = {0};
     uint8_t *mark = e->p;
 
-    if (!xinsn_address(x, i, &in->op[0])) {
+    if (!xinsn_address(x, i, &in->op[0], 0)) {
         e->p = mark;
         xinsn_interp(x, i);
         return;

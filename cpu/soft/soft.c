@@ -248,6 +248,7 @@ void soft_world_stop(struct vcpu *v)
     while (atomic_load(&vm->world_stop))
         pthread_cond_wait(&vm->world_cond, &vm->world_lock);
     atomic_store(&vm->world_stop, 1);
+    atomic_fetch_add(&vm->world_stops, 1);
     for (unsigned i = 0; i < CPUS_MAX; i++)
         if (vm->vcpu[i] && vm->vcpu[i] != v)
             atomic_fetch_or(&vm->vcpu[i]->requests, REQ_STOP);

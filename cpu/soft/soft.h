@@ -220,6 +220,7 @@ struct soft_vm {
     pthread_mutex_t world_lock; /* stop-the-world: one at a time */
     pthread_cond_t world_cond;
     _Atomic int world_stop;
+    _Atomic uint32_t world_stops; /* how often it was */
     _Atomic bool extint;
     int (*pic_ack)(void *ctx);
     void *pic_ctx;
