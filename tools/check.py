@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the test suites and close with one line: "N passed, N failed".
 
-usage: check.py [SUITE...]     all suites when none is given
+usage: check.py [SUITE...]     all suites but the slow ones when none is given
 environment: BUILD     the build folder (build)
              SANITIZE  0: plain; 1: plain, then ASan and UBSan; only: ASan and UBSan
 
@@ -19,6 +19,7 @@ import time
 
 # What runs under the sanitizers: guests booted under them take too long for what they could show.
 SANITIZED_SUITES = ["unit", "diff"]
+SLOW_SUITES = ["guests-slow"]
 CASE_OK = re.compile(r"^\[\s+OK \] ", re.M)
 CASE_SKIPPED = re.compile(r"^\[  SKIPPED \] (\S+)$", re.M)
 CASE_FAILED = re.compile(r"^\[  FAILED  \] ([A-Za-z_]\S*)$", re.M)
@@ -60,6 +61,8 @@ def run_suites(build, suites, label, env, totals):
     command = ["meson", "test", "-C", build, "--no-rebuild", "--print-errorlogs"]
     for suite in suites:
         command += ["--suite", suite]
+    for suite in [] if suites else SLOW_SUITES:
+        command += ["--no-suite", suite]
     log = pathlib.Path(build) / "meson-logs" / "testlog.json"
     log.unlink(missing_ok=True)
     print(f"== {label or 'tests: '}{' '.join(suites) or 'all suites'}", flush=True)
@@ -103,7 +106,7 @@ def main():
     try:
         if sanitize != "only":
             build_plain(build)
-            if not suites or {"linux", "e2e"} & set(suites):
+            if not suites or {"linux", "e2e", *SLOW_SUITES} & set(suites):
                 fetch_kernel()
             run_suites(build, suites, "", {}, totals)
         if sanitize != "0":

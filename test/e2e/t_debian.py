@@ -2,22 +2,15 @@
 import gzip
 import hashlib
 import os
-import subprocess
 import sys
 
-from e2e import SOURCE, Skip, main, same, status
+from e2e import PROGRAMS, SOURCE, debian_image, main, same, status
 
 MEMORY = ["-m", "1g"]
 
 
 def prepare(w):
-    """The image is made on the first use and kept beside the build."""
-    tar = os.path.join(os.environ.get("KILN_BUILD") or str(SOURCE / "build"), "kiln-debian.tar")
-    made = subprocess.run([SOURCE / "tools" / "make-debian-image.sh", tar], capture_output=True, text=True,
-                          timeout=1200, check=False)
-    if made.returncode != 0:
-        raise Skip(f"no Debian root file system: {made.stderr.strip()[-200:]}")
-    status(w.kiln("import", tar, "debian"), 0)
+    debian_image(w, os.path.join(os.environ.get("KILN_BUILD") or str(SOURCE / "build"), "kiln-debian.tar"))
 
 
 def debian(w, script, **more):
@@ -87,6 +80,19 @@ int main(void)
                   flags=["-i", "--cpus", "2"], input=source.encode())
     status(done, 3)
     same(float(done.stdout), round(sum(i ** 0.5 / i for i in range(1, 200001)), 4))
+
+
+def test_a_just_in_time_compiler(w):
+    done = debian(w, "luajit /programs/jit.lua", flags=["-v", f"{PROGRAMS}:/programs:ro"])
+    status(done, 0)
+    same(done.stdout, (PROGRAMS / "jit.lua.out").read_bytes())
+
+
+def test_strace_follows_children(w):
+    done = debian(w, "strace -f -o /tmp/log -e trace=execve,kill sh -c 'ls / | wc -l; (kill -TERM $$); sleep 9'; echo $?; "
+                  "grep -c 'execve(\"/usr/bin/\\(ls\\|wc\\|sh\\)\"' /tmp/log; grep -o 'SIGTERM {si_signo=SIGTERM' /tmp/log")
+    status(done, 0)
+    same(done.stdout.split(b"\n")[1:], [b"143", b"3", b"SIGTERM {si_signo=SIGTERM", b""])
 
 
 def test_many_processes(w):
