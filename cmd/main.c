@@ -27,6 +27,7 @@ static const struct verb verbs[] = {
     {"run", "[flags] IMAGE [COMMAND...]", "run a command of a container image", cmd_run},
     {"snapshot", "create|ls|inspect|verify|rm ...", "save a running machine", cmd_snapshot},
     {"stop", "MACHINE...", "end machines", cmd_stop},
+    {"template", "ls|rm|make ...", "booted machines that run starts from", cmd_template},
 };
 
 static void usage(FILE *f)

@@ -3,12 +3,15 @@
 
 #include "cmd/progress.h"
 #include "cmd/verb.h"
+#include "container/template.h"
 #include "image/store.h"
 
 static void help(void)
 {
     puts("Usage: kiln prune\n\n"
-         "Remove images that have no name, and what interrupted work has left in the store.\n\n"
+         "Remove images that have no name, templates that nothing would start from or that were "
+         "not\n"
+         "used for a week, and what interrupted work has left in the store.\n\n"
          "  -h, --help   this text");
 }
 
@@ -22,6 +25,8 @@ static int prune(void)
     if (store_open(NULL, &s, &e) < 0)
         return say_err(&e, EXIT_KILN);
     int r = store_prune(s, &freed, &e);
+    if (r == 0)
+        r = template_prune(store_root(s), &freed, &e);
     store_close(s);
     if (r < 0)
         return say_err(&e, EXIT_KILN);

@@ -26,6 +26,7 @@ int cmd_pull(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_rmi(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_template(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 

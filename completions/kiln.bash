@@ -27,7 +27,7 @@ _kiln_run() {
     esac
     if [[ $cur == -* ]]; then
         _kiln_words "-i --interactive -t --tty -e --env --env-file -w --workdir -u --user --entrypoint -h --hostname
-            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --stats --trace-start --perf-map --kernel --timeout --rm -q --quiet --help"
+            --name -m --memory --cpus --read-only -v --volume --engine --code-cache --stats --trace-start --no-template --perf-map --kernel --timeout --rm -q --quiet --help"
     else
         _kiln_words "$(_kiln_images)"
         __ltrim_colon_completions "$cur" 2>/dev/null
@@ -74,7 +74,7 @@ _kiln() {
     local cur prev words cword
     _init_completion -n : || return
     if ((cword == 1)); then
-        _kiln_words "boot check fork images import prune ps pull restore rmi run snapshot stop help --help --version"
+        _kiln_words "boot check fork images import prune ps pull restore rmi run snapshot stop template help --help --version"
         return
     fi
     case ${words[1]} in
@@ -89,8 +89,17 @@ _kiln() {
             __ltrim_colon_completions "$cur" 2>/dev/null
             ;;
         pull) _kiln_words "docker:// oci: docker-archive: --help" ;;
-        help) ((cword == 2)) && _kiln_words "boot check fork images import prune ps pull restore rmi run snapshot stop" ;;
+        help) ((cword == 2)) && _kiln_words "boot check fork images import prune ps pull restore rmi run snapshot stop template" ;;
         snapshot) _kiln_snapshot ;;
+        template)
+            if ((cword == 2)); then
+                _kiln_words "ls rm make --help"
+            elif [[ ${words[2]} == rm ]]; then
+                _kiln_words "$(kiln template ls 2>/dev/null | awk 'NR > 1 { print $1 }')"
+            else
+                _kiln_words "--memory --cpus --kernel --engine --volumes"
+            fi
+            ;;
         restore) _kiln_restore ;;
         fork) _kiln_words "-n --count --name-prefix --format --help $(_kiln_machines)" ;;
         stop) _kiln_words "--help $(_kiln_machines)" ;;

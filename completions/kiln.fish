@@ -12,7 +12,7 @@ function __kiln_snapshots
     kiln snapshot ls 2>/dev/null | awk 'NR > 1 { print $1 }'
 end
 
-set -l verbs boot check fork images import prune ps pull restore rmi run snapshot stop help
+set -l verbs boot check fork images import prune ps pull restore rmi run snapshot stop template help
 complete -c kiln -f
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a boot -d 'boot any kernel'
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a check -d 'tell what this host can do'
@@ -20,6 +20,7 @@ complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a fork -d 'copy a 
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a ps -d 'list the machines that run'
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a restore -d 'go on with a saved machine'
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a snapshot -d 'save a running machine'
+complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a template -d 'booted machines that run starts from'
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a stop -d 'end machines'
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a images -d 'list images'
 complete -c kiln -n "not __fish_seen_subcommand_from $verbs" -a import -d 'bring an image in from a file or a folder'
@@ -48,6 +49,8 @@ complete -c kiln -n '__fish_seen_subcommand_from run' -l entrypoint -x -d 'inste
 complete -c kiln -n '__fish_seen_subcommand_from run' -s h -l hostname -x -d 'host name'
 complete -c kiln -n '__fish_seen_subcommand_from run' -l name -x -d 'name of the machine'
 complete -c kiln -n '__fish_seen_subcommand_from run' -l read-only -d 'no writable layer'
+complete -c kiln -n '__fish_seen_subcommand_from run' -l no-template -d 'boot'
+complete -c kiln -n '__fish_seen_subcommand_from template' -a 'ls rm make'
 complete -c kiln -n '__fish_seen_subcommand_from run' -l trace-start -r -F -d 'the same as a picture'
 complete -c kiln -n '__fish_seen_subcommand_from run' -s v -l volume -x -a '(__fish_complete_directories)' -d 'share a folder'
 complete -c kiln -n '__fish_seen_subcommand_from run' -l rm -d 'remove it at the end'

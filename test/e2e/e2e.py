@@ -6,6 +6,7 @@ tools/check.py counts them. Exit status 77 with a sentence: nothing could be run
 environment: KILN         the program (build/kiln)
              KILN_KERNEL  a guest kernel; otherwise one from the default store
              KILN_ENGINE  the engine (auto)
+             KILN_COLD    1: machines boot, none starts from a template
 
 Nothing here may wait for ever or depend on how fast the machine is. One call of kiln has LIMIT seconds, one test
 TEST_LIMIT (or what the program says instead); what hangs longer fails and says what its processes were doing.
@@ -25,6 +26,7 @@ SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 KILN = os.environ.get("KILN") or str(SOURCE / "build" / "kiln")
 ENGINE = os.environ.get("KILN_ENGINE") or "auto"
 PROGRAMS = SOURCE / "test" / "e2e" / "programs"  # what is run inside, and NAME.out: what it prints everywhere
+COLD = os.environ.get("KILN_COLD") == "1"
 IMAGE = "kiln-test"
 MARK = "KILN_E2E_MARK=" + uuid.uuid4().hex
 LIMIT = 90  # seconds for one call of kiln: far more than it takes on a loaded host
@@ -89,8 +91,11 @@ class World:
         done = self.kiln("import", str(tar), IMAGE)
         assert done.returncode == 0, done.stderr
 
-    def flags(self):
+    def base_flags(self):
         return ["--engine", ENGINE, "--kernel", self.kernel]
+
+    def flags(self):
+        return self.base_flags() + (["--no-template"] if COLD else [])
 
     def kiln(self, *words, **more):
         more.setdefault("stdin", subprocess.DEVNULL if "input" not in more else None)
@@ -128,6 +133,12 @@ class World:
         tmp = self.folder / "store" / "tmp"
         files += [str(p) for p in tmp.iterdir()] if tmp.exists() else []
         return files + [f"process {pid}" for pid in self.processes()]
+
+    def assert_no_processes(self, seconds=20.0):
+        end = time.monotonic() + seconds
+        while self.processes() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not self.processes()
 
     def assert_clean(self):
         wait_for(lambda: not self.leftovers(), lambda: self.leftovers())

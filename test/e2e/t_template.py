@@ -1,0 +1,166 @@
+"""Templates: made, used, rebuilt, pruned; machines from one are each their own."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+from e2e import KILN, LIMIT, main, same, says, status
+
+
+def listed(w):
+    """Rows of kiln template ls: key -> the rest."""
+    done = w.kiln("template", "ls")
+    status(done, 0)
+    rows = [line.split() for line in done.stdout.decode().splitlines()[1:]]
+    return {row[0]: row[1:] for row in rows}
+
+
+def folder(w):
+    return w.folder / "store" / "templates"
+
+
+def drop_all(w):
+    for key in listed(w):
+        status(w.kiln("template", "rm", key), 0)
+    same(listed(w), {})
+
+
+def run(w, *command, flags=()):
+    """Always by template, whatever the suite was told."""
+    return w.kiln("run", *w.base_flags(), *flags, "kiln-test", *command)
+
+
+def test_the_first_run_makes_one_and_the_second_uses_it(w):
+    drop_all(w)
+    status(run(w, "sh", "-c", "exit 7"), 7)
+    first = listed(w)
+    same(len(first), 1)
+    made = os.stat(folder(w) / next(iter(first)) / "state").st_mtime_ns
+    same(run(w, "false").returncode, 1)
+    same(listed(w).keys(), first.keys())
+    same(os.stat(folder(w) / next(iter(first)) / "state").st_mtime_ns, made)
+
+
+def test_another_shape_has_another_template(w):
+    before = set(listed(w))
+    status(run(w, "true", flags=["-m", "128m"]), 0)
+    status(run(w, "true", flags=["-v", "/usr:/mnt:ro"]), 0)
+    same(len(set(listed(w)) - before), 2)
+
+
+def test_without_a_template_it_boots(w):
+    drop_all(w)
+    status(run(w, "true", flags=["--no-template"]), 0)
+    same(listed(w), {})
+
+
+def test_make_and_remove(w):
+    drop_all(w)
+    kernel = ["--kernel", w.kernel, "--engine", w.base_flags()[1]]
+    done = w.kiln("template", "make", "-m", "128m", *kernel)
+    status(done, 0)
+    word, key = done.stdout.decode().split()
+    same(word, "made")
+    same(w.kiln("template", "make", "-m", "128m", *kernel).stdout.decode().split(), ["found", key])
+    same(listed(w)[key][1:3], ["128", "MiB"])
+    status(w.kiln("template", "rm", key[:6]), 0)
+    same(listed(w), {})
+    done = w.kiln("template", "rm", key)
+    status(done, 1)
+    says(done, "no template")
+
+
+def test_a_changed_kernel_is_booted_anew(w):
+    drop_all(w)
+    kernel = w.folder / "kernel"
+    shutil.copytree(w.kernel, kernel, dirs_exist_ok=True)
+    flags = ["--engine", w.base_flags()[1], "--kernel", str(kernel)]
+    status(w.kiln("run", *flags, "kiln-test", "true"), 0)
+    old = set(listed(w))
+    file = next(f for f in (kernel / "vmlinux", kernel / "vmlinuz") if f.exists())
+    os.utime(file, ns=(1, 1))
+    same(listed(w)[next(iter(old))][-2], "stale")
+    status(w.kiln("run", *flags, "kiln-test", "true"), 0)
+    same(len(set(listed(w)) - old), 1)
+    status(w.kiln("prune"), 0)
+    assert not set(listed(w)) & old
+    same(len(listed(w)), 1)
+    shutil.rmtree(kernel)
+    status(w.kiln("prune"), 0)  # its kernel is gone
+    same(listed(w), {})
+
+
+def test_one_that_is_damaged_is_made_again(w):
+    drop_all(w)
+    status(run(w, "true"), 0)
+    key = next(iter(listed(w)))
+    state = folder(w) / key / "state"
+    bytes_ = bytearray(state.read_bytes())
+    bytes_[len(bytes_) // 2] ^= 0x55
+    state.write_bytes(bytes_)
+    done = run(w, "echo", "fine")
+    same((done.returncode, done.stdout), (0, b"fine\n"))
+    same(listed(w), {})
+    status(run(w, "true"), 0)
+    same(set(listed(w)), {key})
+    (folder(w) / key / "memory").unlink()
+    same(run(w, "echo", "fine").stdout, b"fine\n")
+
+
+def test_two_at_once(w):
+    drop_all(w)
+    both = [subprocess.Popen([KILN, "run", *w.base_flags(), "kiln-test", "echo", str(i)], env=w.env,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
+    for i, p in enumerate(both):
+        out, err = p.communicate(timeout=LIMIT)
+        same((p.returncode, out), (0, b"%d\n" % i))
+        same(err, b"")
+    same(len(listed(w)), 1)
+
+
+def test_killed_while_it_is_made_nothing_half_made_is_left(w):
+    """At the points the files show, whenever they come."""
+    points = [lambda: True, lambda: any(folder(w).glob(".*.snap")), lambda: any(folder(w).glob(".*.snap/memory")),
+              lambda: any(f.stat().st_size for f in folder(w).glob(".*.snap/memory")),
+              lambda: any(folder(w).glob(".*.snap/state")), lambda: bool(listed(w))]
+    for point in points:
+        drop_all(w)
+        p = subprocess.Popen([KILN, "run", *w.base_flags(), "kiln-test", "true"], env=w.env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while p.poll() is None and not point():
+            pass
+        p.send_signal(signal.SIGKILL)
+        p.wait(LIMIT)
+        w.assert_no_processes()
+        for key in listed(w):  # it was whole, or it is not there
+            same(sorted(f.name for f in (folder(w) / key).iterdir() if f.name != "code"), ["memory", "state"])
+        status(run(w, "true"), 0)
+        same(len(listed(w)), 1)
+        same([f.name for f in folder(w).glob(".*")], [])
+        w.kiln("prune")
+
+
+def test_machines_from_one_template_differ(w):
+    script = ("cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; head -c 16 /dev/urandom | od -An -tx1; "
+              "cat /proc/sys/kernel/random/boot_id")
+    seen = []
+    for _ in range(50):
+        done = run(w, "sh", "-c", script)
+        status(done, 0)
+        seen.append(done.stdout.decode().split("\n")[:5])
+    for kind in zip(*seen):
+        same(len(set(kind)), 50)
+    assert all(re.fullmatch("[0-9a-f]{32}", row[1]) for row in seen)
+
+
+def test_nothing_of_one_run_is_in_the_next(w):
+    secret = "kiln-e2e-secret-" + os.urandom(8).hex()
+    status(run(w, "sh", "-c", "echo $S > /x; exit 0", flags=["-e", "S=" + secret]), 0)
+    for key in listed(w):
+        for file in (folder(w) / key).iterdir():
+            assert secret.encode() not in file.read_bytes(), file
+
+
+sys.exit(main(globals()))
