@@ -220,7 +220,7 @@ static bool second_same(struct bt_cpu *c, struct block **k)
 
     if (mmu_fetch_page(&c->v, (c->v.s.rip | (MEM_PAGE - 1)) + 1, &gpa, &page) || !page)
         return false;
-    if (gpa == (*k)->gpa2)
+    if (gpa == (*k)[1].gpa)
         return true;
     pthread_mutex_lock(&c->bv->lock);
     btcache_kill_one(c->bv, *k);
@@ -278,7 +278,7 @@ static void remember(struct bt_cpu *c, uint32_t mode, uint64_t rip, const struct
 
     if (super && !c->super_local)
         c->super_local = !mmu_is_global(&c->v, rip, MMU_EXEC) || k->straddles;
-    j->entry = k->entry_m;
+    j->entry = btcache_code(c->bv, k->entry_m);
     j->rip = rip ^ c->epoch_xor[super];
 }
 
@@ -292,8 +292,7 @@ static int left(struct bt_cpu *c, struct link **from)
     if (c->exit_site) {
         memcpy(&x, c->exit_site, sizeof(x));
         v->s.rip = c->page_lin + x.off;
-        if (x.link != EXIT_NO_LINK)
-            *from = &c->bv->blocks[x.link >> 1].link[x.link & 1];
+        *from = btcache_link_of(c->bv, x.link);
         return SOFT_OK;
     }
     v->s.rip = c->exit_rip;
@@ -313,7 +312,7 @@ static int run_blocks(struct bt_cpu *c, struct block *k, struct link **from)
     c->page_lin = c->v.s.rip & ~(uint64_t)(MEM_PAGE - 1);
     c->flags = flags_pack(c->v.s.rflags);
     c->called_out = false;
-    ((bt_enter_fn *)(uintptr_t)c->bv->stub_enter)(k->entry_m);
+    ((bt_enter_fn *)(uintptr_t)c->bv->stub_enter)(btcache_code(c->bv, k->entry_m));
     return c->called_out ? c->stop : left(c, from);
 }
 

@@ -69,34 +69,39 @@ static inline unsigned jc_index(uint64_t rip)
 /* Where the guest's flags are when a link is taken. */
 enum link_flags { LINK_EFLAGS, LINK_MEMORY, LINK_ANY /* in both, or nobody reads them */ };
 
+/* There are as many blocks as code has room for: what points to one, or into code, is 32 bits. */
+typedef uint32_t block_ref; /* index in bt_vm.blocks + 1; 0 = none */
+typedef uint32_t link_ref;  /* block's index << 1 | link's number, + 1; 0 = none */
+typedef uint32_t code_ref;  /* offset in the code area */
+
 /* A direct jump that leaves a block within its page. */
 struct link {
-    uint8_t *rel32;       /* in the writable mapping, 4-byte aligned; NULL = none */
-    const void *unlinked; /* executable address of the code that leaves to the dispatcher */
-    struct block *to;     /* linked to; NULL = not */
-    struct link *next_in; /* next in to->incoming */
-    enum link_flags flags;
+    code_ref rel32;    /* 4-byte aligned; 0 = none */
+    code_ref unlinked; /* the code that leaves to the dispatcher */
+    block_ref to;      /* linked to */
+    link_ref next_in;  /* next in its .incoming */
 };
 
 struct block {
-    struct block *hash_next, *page_next;
-    gpa_t gpa;            /* of the first byte */
-    int64_t page;         /* mem_page */
-    uint64_t chunks;      /* of the page, that it was made from: mem_chunks() */
-    uint64_t born;        /* TSC */
-    uint32_t mode;        /* index into bt_vm.modes */
-    bool dead, straddles; /* straddles: one instruction, whose rest lies in the page at gpa2 */
-    gpa_t gpa2;
-    struct block *of;              /* this is only the second page's entry for that block */
-    bool interpreted;              /* one instruction, by the interpreter */
-    uint16_t insns, bytes;         /* guest's */
-    const void *entry_m, *entry_f; /* flags in memory; in EFLAGS */
-    const void *body;              /* where both lead */
-    uint8_t *patch;                /* writable address of the body's first 8 bytes */
-    const void *cold_exit;         /* where a dead block's body goes */
+    gpa_t gpa;       /* of the first byte */
+    uint64_t chunks; /* of the page, that it was made from: mem_chunks() */
+    block_ref hash_next, page_next;
+    link_ref incoming;
+    code_ref entry_m, entry_f; /* flags in memory; in EFLAGS */
+    code_ref body;             /* where both lead: 8 bytes that can be turned into a jump */
+    code_ref cold_exit;        /* where it goes when the block is dead */
+    uint32_t born;             /* TSC >> BORN_SHIFT */
+    uint16_t insns, bytes;     /* guest's */
+    uint8_t mode;              /* index into bt_vm.modes */
+    bool dead;
+    bool interpreted; /* one instruction, by the interpreter */
+    bool straddles; /* one instruction, whose rest lies in another page: that of the next block, */
+    bool second;    /* which is only there to die with that page, and has no code */
+    uint8_t link_flags[BLOCK_LINKS]; /* enum link_flags */
     struct link link[BLOCK_LINKS];
-    struct link *incoming;
 };
+_Static_assert(sizeof(struct block) <= 96, "there are a hundred thousand of them");
+enum { BORN_SHIFT = 10 };
 
 /* What an instruction that changes the privilege leads to, as the interpreter once found it: one
  * for each mode it is executed in. */
@@ -154,7 +159,7 @@ struct smc {
                              * that they died old */
     _Atomic uint32_t steps; /* instructions interpreted since it became hot; by any vCPU */
 };
-enum { SMC_KILLS = 8, SMC_AGAIN = 2, SMC_STEPS = 4096, SMC_YOUNG = 50000 /* TSC cycles */ };
+enum { SMC_KILLS = 8, SMC_AGAIN = 2, SMC_STEPS = 4096, SMC_YOUNG = 50 /* 1024 TSC cycles */ };
 
 struct code_area { /* one memory mapped twice; never writable and executable in one mapping */
     uint8_t *rw;
@@ -182,10 +187,10 @@ struct bt_vm {
     bool apart;             /* bt_vm_apart() */
     uint32_t modes[MODES_MAX];
     unsigned n_modes;
-    struct block *hash[1 << BLOCK_HASH_BITS];
-    struct block **by_page; /* [ram pages], lazily touched */
-    struct smc *smc;        /* the same */
-    struct block *blocks;   /* arena */
+    block_ref hash[1 << BLOCK_HASH_BITS];
+    block_ref *by_page;   /* [ram pages], lazily touched */
+    struct smc *smc;      /* the same */
+    struct block *blocks; /* arena */
     unsigned n_blocks, max_blocks;
     struct bt_cpu *cpu[CPUS_MAX]; /* owned, by vCPU index */
     uint64_t kills;               /* counts deaths of blocks: code under execution may be stale */
@@ -218,9 +223,8 @@ struct switch_site { /* stub_switch: interpreted, remembered, left */
 } __attribute__((packed));
 struct exit_site { /* stub_exit */
     uint16_t off;  /* in the page: where to go on */
-    uint32_t link; /* block << 1 | link, or EXIT_NO_LINK */
+    link_ref link;
 } __attribute__((packed));
-enum { EXIT_NO_LINK = UINT32_MAX };
 enum { EXIT_DIRECT = SITE_OFF + 1 }; /* exit_branch of a direct jump: its target is canonical */
 
 /* btstub.c */
@@ -263,8 +267,15 @@ void btcache_done(struct bt_vm *b);
 struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode);
 struct block *btcache_new(struct bt_vm *b); /* NULL: full */
 void btcache_insert(struct bt_vm *b, struct block *k);
-/* `k` dies with code in these chunks of its second page, too. There is room for a block more. */
-void btcache_insert2(struct bt_vm *b, struct block *k, uint64_t chunks);
+/* The block made last dies with code in these chunks of the page at gpa2, too. There is room for a
+ * block more. */
+void btcache_insert2(struct bt_vm *b, struct block *k, gpa_t gpa2, uint64_t chunks);
+/* The link of a ref, NULL for 0. */
+struct link *btcache_link_of(struct bt_vm *b, link_ref r);
+static inline const void *btcache_code(const struct bt_vm *b, code_ref r)
+{
+    return b->code.rx + r;
+}
 void btcache_kill_one(struct bt_vm *b, struct block *k);
 void btcache_link(struct bt_vm *b, struct link *l, struct block *to);
 void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks); /* blocks made from them */

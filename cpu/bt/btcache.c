@@ -76,12 +76,27 @@ static unsigned hash(gpa_t gpa, uint32_t mode)
     return (unsigned)(h >> (64 - BLOCK_HASH_BITS));
 }
 
+static struct block *block_of(const struct bt_vm *b, block_ref r)
+{
+    return r ? &b->blocks[r - 1] : NULL;
+}
+
+static block_ref ref_of(const struct bt_vm *b, const struct block *k)
+{
+    return (block_ref)(k - b->blocks) + 1;
+}
+
+struct link *btcache_link_of(struct bt_vm *b, link_ref r)
+{
+    return r ? &b->blocks[(r - 1) >> 1].link[(r - 1) & 1] : NULL;
+}
+
 struct block *btcache_find(struct bt_vm *b, gpa_t gpa, uint32_t mode)
 {
-    struct block *k = __atomic_load_n(&b->hash[hash(gpa, mode)], __ATOMIC_ACQUIRE);
+    struct block *k = block_of(b, __atomic_load_n(&b->hash[hash(gpa, mode)], __ATOMIC_ACQUIRE));
 
     while (k && (k->gpa != gpa || k->mode != mode))
-        k = __atomic_load_n(&k->hash_next, __ATOMIC_ACQUIRE);
+        k = block_of(b, __atomic_load_n(&k->hash_next, __ATOMIC_ACQUIRE));
     return k;
 }
 
@@ -94,49 +109,82 @@ struct block *btcache_new(struct bt_vm *b)
     return k;
 }
 
-void btcache_insert(struct bt_vm *b, struct block *k)
+static void add_to_page(struct bt_vm *b, struct block *k)
 {
-    struct block **h = &b->hash[hash(k->gpa, k->mode)];
+    block_ref *at = &b->by_page[mem_page(b->vm->c.mem, k->gpa)];
 
-    k->page = mem_page(b->vm->c.mem, k->gpa);
-    k->hash_next = *h;
-    __atomic_store_n(h, k, __ATOMIC_RELEASE);
-    k->page_next = b->by_page[k->page];
-    b->by_page[k->page] = k;
+    k->page_next = *at;
+    *at = ref_of(b, k);
 }
 
-void btcache_insert2(struct bt_vm *b, struct block *k, uint64_t chunks)
+void btcache_insert(struct bt_vm *b, struct block *k)
+{
+    block_ref *h = &b->hash[hash(k->gpa, k->mode)];
+
+    k->hash_next = *h;
+    __atomic_store_n(h, ref_of(b, k), __ATOMIC_RELEASE);
+    add_to_page(b, k);
+}
+
+void btcache_insert2(struct bt_vm *b, struct block *k, gpa_t gpa2, uint64_t chunks)
 {
     struct block *second = btcache_new(b);
 
-    BUG_ON(!second);
-    second->of = k;
+    BUG_ON(second != k + 1);
+    k->straddles = true;
+    second->second = true;
+    second->gpa = gpa2;
     second->chunks = chunks;
-    second->page = mem_page(b->vm->c.mem, k->gpa2);
-    second->page_next = b->by_page[second->page];
-    b->by_page[second->page] = second;
+    add_to_page(b, second);
 }
 
 /* Other CPUs may be executing the jump: the store is one aligned write. */
-static void set_rel32(struct bt_vm *b, uint8_t *at, const void *to)
+static void set_rel32(struct bt_vm *b, code_ref at, code_ref to)
 {
-    const uint8_t *rx = at + b->code.e.to_rx;
-    int32_t rel = (int32_t)((const uint8_t *)to - (rx + 4));
+    uint32_t rel = to - (at + 4);
 
-    __atomic_store_n((int32_t *)(void *)at, rel, __ATOMIC_RELEASE);
+    __atomic_store_n((uint32_t *)(void *)(b->code.rw + at), rel, __ATOMIC_RELEASE);
 }
 
 void btcache_link(struct bt_vm *b, struct link *l, struct block *to)
 {
     if (!l->rel32 || l->to || to->dead || to->straddles)
         return;
-    l->to = to;
+    uint32_t index = (uint32_t)(((uintptr_t)l - (uintptr_t)b->blocks) / sizeof(*b->blocks));
+    unsigned n = (unsigned)(l - b->blocks[index].link);
+    enum link_flags flags = b->blocks[index].link_flags[n];
+
+    l->to = ref_of(b, to);
     l->next_in = to->incoming;
-    to->incoming = l;
+    to->incoming = (index << 1 | n) + 1;
     set_rel32(b, l->rel32,
-              l->flags == LINK_EFLAGS   ? to->entry_f
-              : l->flags == LINK_MEMORY ? to->entry_m
-                                        : to->body);
+              flags == LINK_EFLAGS   ? to->entry_f
+              : flags == LINK_MEMORY ? to->entry_m
+                                     : to->body);
+}
+
+static void unlink_it(struct bt_vm *b, struct link *l)
+{
+    set_rel32(b, l->rel32, l->unlinked);
+    l->to = 0;
+}
+
+/* A dead block's own links may still be executed by a CPU inside of it, but not be patched again by
+ * the death of their targets. */
+static void unlink_own(struct bt_vm *b, struct block *k)
+{
+    for (unsigned i = 0; i < BLOCK_LINKS; i++) {
+        struct link *l = &k->link[i];
+
+        if (!l->to)
+            continue;
+        link_ref *in = &block_of(b, l->to)->incoming;
+        while (*in && btcache_link_of(b, *in) != l)
+            in = &btcache_link_of(b, *in)->next_in;
+        if (*in)
+            *in = l->next_in;
+        unlink_it(b, l);
+    }
 }
 
 /* The body becomes a jump to the block's way out: 8 aligned bytes, one write. */
@@ -144,77 +192,64 @@ static void kill(struct bt_vm *b, struct block *k)
 {
     if (k->dead)
         return;
-    const uint8_t *rx = k->patch + b->code.e.to_rx;
-    uint32_t rel = (uint32_t)((const uint8_t *)k->cold_exit - (rx + 5));
-    uint64_t jmp = 0xe9 | (uint64_t)rel << 8 | 0x909090ull << 40;
-    struct block **h = &b->hash[hash(k->gpa, k->mode)];
+    uint64_t rel = k->cold_exit - (k->body + 5);
+    uint64_t jmp = 0xe9 | (rel & 0xffffffff) << 8 | 0x909090ull << 40;
+    block_ref *h = &b->hash[hash(k->gpa, k->mode)];
 
-    __atomic_store_n((uint64_t *)(void *)k->patch, jmp, __ATOMIC_RELEASE);
+    __atomic_store_n((uint64_t *)(void *)(b->code.rw + k->body), jmp, __ATOMIC_RELEASE);
     k->dead = true;
-    while (*h && *h != k)
-        h = &(*h)->hash_next;
+    while (*h && block_of(b, *h) != k)
+        h = &block_of(b, *h)->hash_next;
     if (*h)
         __atomic_store_n(h, k->hash_next, __ATOMIC_RELEASE);
-    for (struct link *l = k->incoming; l; l = l->next_in) {
-        set_rel32(b, l->rel32, l->unlinked);
-        l->to = NULL;
-    }
-    k->incoming = NULL;
-    /* Its own links may still be executed by a CPU inside of it, but not be patched again by the
-     * death of their targets. */
-    for (unsigned i = 0; i < BLOCK_LINKS; i++) {
-        struct link *l = &k->link[i];
-
-        if (!l->to)
-            continue;
-        struct link **in = &l->to->incoming;
-        while (*in && *in != l)
-            in = &(*in)->next_in;
-        if (*in)
-            *in = l->next_in;
-        set_rel32(b, l->rel32, l->unlinked);
-        l->to = NULL;
-    }
+    for (struct link *l = btcache_link_of(b, k->incoming); l; l = btcache_link_of(b, l->next_in))
+        unlink_it(b, l);
+    k->incoming = 0;
+    unlink_own(b, k);
 }
 
 void btcache_kill_one(struct bt_vm *b, struct block *k)
 {
-    for (struct block **at = &b->by_page[k->page]; *at; at = &(*at)->page_next) {
-        if (*at == k) {
-            *at = k->page_next;
-            break;
-        }
-    }
+    block_ref *at = &b->by_page[mem_page(b->vm->c.mem, k->gpa)];
+
+    while (*at && block_of(b, *at) != k)
+        at = &block_of(b, *at)->page_next;
+    if (*at)
+        *at = k->page_next;
     kill(b, k);
     b->kills++;
 }
 
-void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
+/* Kills blocks made from these chunks, and says how many of them were young and old. */
+static void kill_in(struct bt_vm *b, int64_t page, uint64_t chunks, unsigned died[2])
 {
-    struct smc *smc = &b->smc[page];
-    uint64_t now = __rdtsc();
-    unsigned young = 0, old = 0;
+    uint32_t now = (uint32_t)(__rdtsc() >> BORN_SHIFT);
 
-    for (struct block **at = &b->by_page[page]; *at;) {
-        struct block *k = *at;
+    for (block_ref *at = &b->by_page[page]; *at;) {
+        struct block *k = block_of(b, *at);
 
         if (!(k->chunks & chunks)) {
             at = &k->page_next;
             continue;
         }
         *at = k->page_next;
-        if (k->of)
-            k = k->of;
+        if (k->second)
+            k--;
         kill(b, k);
-        if (now - k->born < SMC_YOUNG)
-            young++;
-        else
-            old++;
+        died[now - k->born >= SMC_YOUNG]++;
     }
-    if (!young && !old)
+}
+
+void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
+{
+    struct smc *smc = &b->smc[page];
+    unsigned died[2] = {0};
+
+    kill_in(b, page, chunks, died);
+    if (!died[0] && !died[1])
         return;
     b->kills++;
-    if (!young) {
+    if (!died[0]) {
         smc->kills -= smc->kills > 0;
         return;
     }
@@ -243,7 +278,7 @@ bool btcache_hot(struct bt_vm *b, int64_t page, gpa_t gpa)
 void btcache_flush(struct bt_vm *b)
 {
     for (unsigned i = 0; i < b->n_blocks; i++)
-        b->by_page[b->blocks[i].page] = NULL;
+        b->by_page[mem_page(b->vm->c.mem, b->blocks[i].gpa)] = 0;
     memset(b->hash, 0, sizeof(b->hash));
     b->n_blocks = 0;
     b->code.e.p = b->after_stubs;

@@ -108,8 +108,8 @@ static void link_jump(struct xlat *x, unsigned n, int cc)
         emit_1(e, 0x0f);
         emit_1(e, (uint8_t)(0x80 | cc));
     }
-    x->k->link[n].rel32 = e->p;
-    x->k->link[n].flags = link_flags(x, n);
+    x->k->link[n].rel32 = emit_ref(x->b, e);
+    x->k->link_flags[n] = (uint8_t)link_flags(x, n);
     emit_4(e, 0);
 }
 
@@ -119,11 +119,12 @@ static void link_cold(struct xlat *x, unsigned n, uint32_t off)
     struct emit *e = x->e;
     struct link *l = &x->k->link[n];
 
-    emit_patch(e, l->rel32);
+    emit_patch(e, x->b->code.rw + l->rel32);
     if (x->poll[n])
         emit_patch(e, x->poll[n]);
-    l->unlinked = emit_here(e);
-    xflow_exit(x, l->flags == LINK_EFLAGS, off, (uint32_t)(x->k - x->b->blocks) << 1 | n);
+    l->unlinked = emit_ref(x->b, e);
+    xflow_exit(x, x->k->link_flags[n] == LINK_EFLAGS, off,
+               ((uint32_t)(x->k - x->b->blocks) << 1 | n) + 1);
 }
 
 /* Does somebody want the vCPU? Before every jump that goes back. EFLAGS are kept when link n needs

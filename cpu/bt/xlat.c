@@ -193,19 +193,18 @@ static void prologue(struct xlat *x)
     struct block *k = x->k;
     bool memory = start_in_memory(x), live = x->live_in[0];
 
-    const void *other = emit_here(e);
+    code_ref other = emit_ref(x->b, e);
     if (live && memory)
         xinsn_save_flags(e);
     else if (live)
         xinsn_load_flags(e);
     emit_align(e, 8);
-    k->body = k->entry_m = k->entry_f = emit_here(e);
+    k->body = k->entry_m = k->entry_f = emit_ref(x->b, e);
     if (live && memory)
         k->entry_f = other;
     else if (live)
         k->entry_m = other;
     x->st = !live ? ST_DEAD : memory ? ST_MEMORY : ST_EFLAGS;
-    k->patch = e->p;
     emit_bytes(e, nop8, sizeof(nop8));
     if (x->b->count)
         count_insns(e, x->n);
@@ -234,8 +233,8 @@ static void epilogue(struct xlat *x)
         emit_jmp(e, x->slow[i].after);
     }
     /* Dead: leave before the first instruction. */
-    x->k->cold_exit = emit_here(e);
-    xflow_exit(x, x->k->entry_m != x->k->body, x->off[0], EXIT_NO_LINK);
+    x->k->cold_exit = emit_ref(x->b, e);
+    xflow_exit(x, x->k->entry_m != x->k->body, x->off[0], 0);
 }
 
 bool xlat_full(const struct bt_vm *b)
@@ -252,9 +251,9 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
         return NULL;
     struct block *k = btcache_new(b);
     k->gpa = gpa;
-    k->mode = mode;
+    k->mode = (uint8_t)mode;
     k->chunks = x->part[0].chunks;
-    k->born = __rdtsc();
+    k->born = (uint32_t)(__rdtsc() >> BORN_SHIFT);
     k->insns = (uint16_t)x->n;
     k->bytes = x->off[x->n] - x->off[0];
     k->interpreted = x->kind[0].way == WAY_INTERP_END;
@@ -276,11 +275,8 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     BUG_ON(b->code.e.full); /* BLOCK_BYTES_MAX is more than any block can need */
     b->translated++;
     btcache_insert(b, k);
-    if (x->n_parts > 1) {
-        k->straddles = true;
-        k->gpa2 = x->part[1].gpa;
-        btcache_insert2(b, k, x->part[1].chunks);
-    }
+    if (x->n_parts > 1)
+        btcache_insert2(b, k, x->part[1].gpa, x->part[1].chunks);
     return k;
 }
 

@@ -74,6 +74,11 @@ struct xlat {
     struct block *k;
 };
 
+static inline code_ref emit_ref(const struct bt_vm *b, const struct emit *e)
+{
+    return (code_ref)(e->p - b->code.rw);
+}
+
 /* --- xinsn.c. Instruction i of x->in. */
 
 /* EFLAGS to memory and back; T1 clobbered; EFLAGS stay. */
