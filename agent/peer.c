@@ -95,7 +95,7 @@ void peer_free(struct peer *p)
     drop_process(p);
     start_done(&p->start);
     free(p->stdin_q);
-    close(p->sock);
+    drop_fd(&p->sock);
     free(p);
 }
 
@@ -161,8 +161,32 @@ static void reply_error(struct peer *p, int code, const char *text)
     fields_reply(p, b, PROTO_ERROR);
 }
 
+/* Not a host that hung up, but a transport that was reset: this machine goes on from a saved state,
+ * and who listened is with another one. The command goes on, its output unread. False: the session
+ * ends. */
+static bool lose_host(struct peer *p, int err)
+{
+    if ((err != ECONNRESET && err != ENOTCONN) || p->state != PEER_RUNNING || p->over)
+        return false;
+    drop_fd(&p->sock);
+    p->out_off = p->out_len = 0;
+    return true;
+}
+
+static bool sock_error(struct peer *p)
+{
+    int err = 0;
+    socklen_t len = sizeof(err);
+
+    return getsockopt(p->sock, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && lose_host(p, err);
+}
+
 static bool out_flush(struct peer *p)
 {
+    if (p->sock < 0) {
+        p->out_off = p->out_len = 0;
+        return p->state != PEER_OVER;
+    }
     while (p->out_off < p->out_len) {
         ssize_t n = send(p->sock, p->out + p->out_off, p->out_len - p->out_off,
                          MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -170,7 +194,7 @@ static bool out_flush(struct peer *p)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return errno == EAGAIN;
+            return errno == EAGAIN || lose_host(p, errno);
         p->out_off += (size_t)n;
     }
     p->out_off = p->out_len = 0;
@@ -408,7 +432,7 @@ static bool sock_read(struct peer *p)
     ssize_t n = recv(p->sock, p->in + p->in_len, IN_LEN - p->in_len, MSG_DONTWAIT);
 
     if (n <= 0)
-        return n < 0 && (errno == EAGAIN || errno == EINTR);
+        return n < 0 && (errno == EAGAIN || errno == EINTR || lose_host(p, errno));
     p->in_len += (size_t)n;
 
     size_t used = 0;
@@ -544,9 +568,9 @@ unsigned peer_polls(struct peer *p, struct pollfd *v, int *timeout_ms)
 
 bool peer_handle(struct peer *p, const struct pollfd *v)
 {
-    if (v[0].revents & (POLLERR | POLLNVAL))
+    if ((v[0].revents & (POLLERR | POLLNVAL)) && !sock_error(p))
         return false;
-    if ((v[0].revents & (POLLIN | POLLHUP)) && !sock_read(p))
+    if (p->sock >= 0 && (v[0].revents & (POLLIN | POLLHUP)) && !sock_read(p))
         return false;
     if (p->proc.report >= 0 && v[1].fd == p->proc.report && v[1].revents)
         report_read(p);

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "cmd/verb.h"
 #include "container/control.h"
+#include "container/machine.h"
 
 enum { EXIT_TIMEOUT = 124, ESCAPE = 1 /* Ctrl-A */ };
 
@@ -170,6 +171,8 @@ int attend(struct attend *a, struct vm *vm, const char *vsock_path)
     bool timed_out = false;
     int r = vm_start(vm, &e);
 
+    if (a->has_agent && r == 0)
+        r = machine_introduce(a->agent, vm_end_fd(vm), a->name ? a->name : a->dir.id, &e);
     if (r == 0 && a->dir.dir >= 0)
         r = control_serve(&cc, &control, &e);
     if (r < 0) {

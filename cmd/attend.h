@@ -15,6 +15,8 @@ struct attend {
     bool folder;             /* a state folder even without a name */
     bool console, stats;
     uint64_t timeout_ns; /* 0 = none */
+    int agent; /* of session_pair(), if `has_agent`: who is to be given an identity; taken */
+    bool has_agent;
     /* private */
     int sig, keys_to;
     struct rundir dir;

@@ -13,6 +13,7 @@
 #include "cmd/snapname.h"
 #include "cmd/verb.h"
 #include "container/machine.h"
+#include "container/session.h"
 #include "vm/seed.h"
 #include "vm/snapshot.h"
 
@@ -166,6 +167,9 @@ static int foreground(struct restore_args *a, struct seed *seed, struct err *e)
     snprintf(vsock, sizeof(vsock), "%s/vsock", a->at.dir.path);
     if (seed_shape(seed)->vsock)
         c.vsock_path = a->vsock ? a->vsock : vsock;
+    a->at.has_agent = c.vsock_path && strcmp(note, MACHINE_HAS_AGENT) == 0;
+    if (r == 0 && a->at.has_agent)
+        r = session_pair(&c.vsock_client, &a->at.agent, e);
     if (r == 0)
         r = seed_grow(seed, &c, &vm, e);
     if (r == 0)

@@ -14,7 +14,10 @@
 #include "base/cleanup.h"
 #include "container/conlog.h"
 #include "container/control.h"
+#include "container/session.h"
 #include "os/fds.h"
+
+enum { AGENT_MS = 60000 }; /* for the agent to answer; the host may be busy */
 
 void machine_detach(void)
 {
@@ -41,6 +44,27 @@ uint32_t machine_cid(void)
     return cid;
 }
 
+int machine_introduce(int ours, int end_fd, const char *hostname, struct err *e)
+{
+    struct session_watch w = {.machine_fd = end_fd, .signal_fd = -1};
+    struct session *s = NULL;
+    uint8_t random[16];
+    char id[2 * sizeof(random) + 1];
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
+        close(ours);
+        return err_errno(e, -errno, "getrandom");
+    }
+    for (unsigned i = 0; i < sizeof(random); i++)
+        snprintf(id + 2 * i, 3, "%02x", random[i]);
+    struct session_setup who = {.hostname = hostname, .machine_id = id};
+    int r = session_open_pair(ours, &w, AGENT_MS, &s, e);
+    if (r == 0)
+        r = session_identity(s, &who, e);
+    session_close(s);
+    return r;
+}
+
 static void close_others(const struct machine_conf *c)
 {
     int keep[VM_DISKS_MAX + 2];
@@ -53,7 +77,7 @@ static void close_others(const struct machine_conf *c)
 
 /* A state folder, and in it the machine, not running. */
 static int make(const struct machine_conf *c, struct rundir *dir, struct machine_report *rep,
-                struct vm **vm, struct control **control)
+                int *agent, struct vm **vm, struct control **control)
 {
     const struct shape *shape = seed_shape(c->seed);
     struct err *e = &rep->err;
@@ -73,6 +97,8 @@ static int make(const struct machine_conf *c, struct rundir *dir, struct machine
         vc.vsock_path = rep->vsock;
     }
     r = conlog_start(dir->dir, &vc.console_out, e);
+    if (r == 0 && shape->vsock && strcmp(c->note, MACHINE_HAS_AGENT) == 0)
+        r = session_pair(&vc.vsock_client, agent, e);
     if (r == 0)
         r = seed_grow(c->seed, &vc, vm, e);
     if (r == 0)
@@ -121,14 +147,19 @@ void machine_main(const struct machine_conf *c)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
-    int sig = signalfd(-1, &set, SFD_CLOEXEC);
-    int r = make(c, &dir, &rep, &vm, &control);
+    int sig = signalfd(-1, &set, SFD_CLOEXEC), agent = -1;
+    int r = make(c, &dir, &rep, &agent, &vm, &control);
     if (r < 0 && rep.err.code == 0)
         rep.err.code = r;
     bool told = write(c->report_fd, &rep, sizeof(rep)) == sizeof(rep);
     close(c->report_fd);
-    if (r == 0 && told && may_go(c->go_fd) && vm_start(vm, &rep.err) == 0)
-        live(vm, sig);
+    if (r == 0 && told && may_go(c->go_fd) && vm_start(vm, &rep.err) == 0) {
+        const char *name = dir.name[0] ? dir.name : dir.id;
+
+        /* One that cannot be told apart from its parent does not live. */
+        if (agent < 0 || machine_introduce(agent, vm_end_fd(vm), name, &rep.err) == 0)
+            live(vm, sig);
+    }
     control_free(control);
     rundir_remove(&dir);
     _exit(0); /* forked child; the kernel frees a machine faster than vm_free() */

@@ -31,6 +31,14 @@ struct machine_report { /* plain data: one write to a pipe, so it is whole */
 void machine_detach(void);
 /* In a forked child with one thread: be the machine. Closes what the caller had open. */
 _Noreturn void machine_main(const struct machine_conf *c);
+/* The note of machines with kiln's agent inside: kiln run's. */
+#define MACHINE_HAS_AGENT "run"
+
+/* A machine with an agent, which goes on from a state that others go on from too, runs: give it an
+ * identity of its own. `ours`: of session_pair(), owned from here, also on failure; end_fd:
+ * readable when the machine ended. Errors as session_open(), session_identity(). */
+int machine_introduce(int ours, int end_fd, const char *hostname, struct err *e) MUST_CHECK;
+
 /* A CID that no other machine has, but for chance: VIRTIO 1.2, 5.10.4. */
 uint32_t machine_cid(void);
 

@@ -254,6 +254,28 @@ def test_a_container_is_saved_while_it_runs(w):
     good(w.kiln("snapshot", "rm", "one"))
 
 
+def test_fifty_copies_of_a_container_are_told_apart(w):
+    shared = w.folder / "shared"
+    shared.mkdir()
+    script = ("while :; do name=$(hostname); test -e /mnt/$name || echo $(cat /etc/machine-id) "
+              "$(head -c 16 /dev/urandom | od -An -tx1) > /mnt/.$name && mv /mnt/.$name /mnt/$name; sleep 0.05; done")
+    p = w.start("sh", "-c", script, flags=("--name", "box", "-m", "128m", "-v", f"{shared}:/mnt"))
+    wait_for(lambda: os.listdir(shared), "the container writes nothing")
+    copies = json.loads(good(w.kiln("fork", "box", "-n", "50", "--name-prefix", "f", "--format", "json")))["machines"]
+    names = {f"f-{i}" for i in range(1, 51)}
+    same({c["name"] for c in copies}, names)
+    wait_for(lambda: names <= set(os.listdir(shared)), lambda: str(names - set(os.listdir(shared))))
+    told = [n.read_text().split() for n in shared.iterdir() if not n.name.startswith(".")]
+    same(len(told), 51)
+    same(len({t[0] for t in told}), 51)  # machine-ids
+    same(len({tuple(t[1:]) for t in told}), 51)  # random numbers
+    same(len({c["vsock"] for c in copies}), 50)
+    stop(w, "box", *names)
+    p.wait(LIMIT)
+    for stream in (p.stdin, p.stdout, p.stderr):
+        stream.close()
+
+
 def refused(w, folder, *words):
     done = w.kiln("restore", "--console", "none", "--timeout", "60", str(folder) + "/")
     status(done, 125)
@@ -370,6 +392,27 @@ def test_a_full_disk_leaves_the_old_snapshot_whole(w):
         good(w.kiln("snapshot", "rm", "three"))
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+def test_a_fork_that_memory_would_not_suffice_for_is_refused(w):
+    meminfo = w.folder / "meminfo"
+    meminfo.write_text("MemTotal: 1000000 kB\nMemAvailable: 50000 kB\n")
+    words = [KILN, "boot", "--engine", ENGINE, "--kernel", w.vmlinux, "--initrd", w.initrd, "-m", "128m", "--cmdline",
+             WORDS, "--name", "m", "--vsock", str(w.folder / "v")]
+    p = subprocess.Popen(["unshare", "-m", "sh", "-c", 'mount --bind "$0" /proc/meminfo || exit 77; exec "$@"',
+                          str(meminfo), *words], env=w.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    for line in p.stdout:
+        if b"probe listens" in line:
+            break
+    else:
+        p.stdout.close()
+        raise Skip(f"cannot mount over /proc/meminfo ({p.wait()})")
+    says(w.kiln("fork", "m", "-n", "100"), "100 copies want 800 MiB")
+    good(w.kiln("fork", "m", "-n", "2", "--name-prefix", "f"))
+    assert state(w.folder / "v")
+    stop(w, "m", "f-1", "f-2")
+    p.wait(LIMIT)
+    p.stdout.close()
 
 
 def test_wrong_requests_get_a_sentence(w):

@@ -3,6 +3,7 @@
  * skip says so. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include "agent/pid1.h"
 #include "base/cleanup.h"
 #include "container/session.h"
+#include "container/wire.h"
 #include "test/unit/t.h"
 #include "test/unit/t_sh.h"
 
@@ -27,6 +29,8 @@ static char base[] = "/tmp/kiln-t-agent-XXXXXX";
 static struct session_watch watch = {.machine_fd = -1, .signal_fd = -1}; /* SIGINT and SIGWINCH */
 
 struct guest {
+    struct sockaddr_storage addr; /* where the agent listens */
+    socklen_t addr_len;
     pid_t pid;
     int listener; /* abstract AF_UNIX */
     struct sockaddr *sa;
@@ -118,6 +122,15 @@ static int group_down(void **state)
     return 0;
 }
 
+static void connect_again(struct guest *g)
+{
+    struct err e = {0};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&g->addr, g->addr_len), 0);
+    assert_int_equal(session_open_fd(fd, &watch, 5000, &g->s, &e), 0);
+}
+
 static struct guest *up_with(const struct session_setup *extra)
 {
     char dir[64];
@@ -141,9 +154,9 @@ static struct guest *up_with(const struct session_setup *extra)
     if (g->pid == 0)
         run_agent(listener);
     close(listener);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), 0);
-    assert_int_equal(session_open_fd(fd, &watch, 5000, &g->s, &e), 0);
+    g->addr = ss;
+    g->addr_len = len;
+    connect_again(g);
     snprintf(dir, sizeof(dir), "%s/src", base);
     struct session_setup c = extra ? *extra : (struct session_setup){0};
     c.root_dev = dir;
@@ -448,6 +461,31 @@ static void a_process_that_leaves_its_input_unread_ends_well(void **state)
     down(g);
 }
 
+/* As after a fork of the machine: the connection is reset, not closed. A Unix socket does that when
+ * bytes lie unread in it. */
+static void a_command_outlives_a_reset_of_its_connection(void **state)
+{
+    const char *first[] = {"sh", "-c",
+                           "echo unread; until test -e /go; do sleep 0.01; done; echo more; "
+                           "touch /done; sleep 1000",
+                           NULL};
+    const char *second[] = {"sh", "-c", "touch /go; until test -e /done; do sleep 0.01; done",
+                            NULL};
+    struct session_process p = {.argv = first}, q = {.argv = second};
+    static struct result r;
+    struct guest *g = up();
+    struct err e = {0};
+
+    assert_int_equal(session_start(g->s, &p, &e), 0);
+    struct pollfd unread = {.fd = g->s->fd, .events = POLLIN};
+    assert_int_equal(poll(&unread, 1, 60000), 1);
+    session_close(g->s);
+    connect_again(g);
+    assert_int_equal(run_process(g, &q, -1, &r, &e), 0);
+    assert_int_equal(r.status, 0);
+    down(g);
+}
+
 static void an_output_nobody_reads_means_sigpipe(void **state)
 {
     const char *argv[] = {"yes", NULL};
@@ -561,6 +599,7 @@ int main(void)
         cmocka_unit_test(arguments_larger_than_a_frame_arrive),
         cmocka_unit_test(stdin_goes_through_unharmed),
         cmocka_unit_test(a_process_that_leaves_its_input_unread_ends_well),
+        cmocka_unit_test(a_command_outlives_a_reset_of_its_connection),
         cmocka_unit_test(an_output_nobody_reads_means_sigpipe),
         cmocka_unit_test(a_terminal_has_the_size_that_was_asked),
         cmocka_unit_test(a_second_interrupt_ends_what_ignores_the_first),
