@@ -122,7 +122,8 @@ static _Noreturn void vmm_main(const struct vmm_conf *conf, int report_fd, int a
      * this process. */
     fds_close_but(keep, ARRAY_LEN(keep));
     if (run_machine(conf, &c, &vm, &rep.err) == 0) {
-        struct control_conf cc = {.vm = vm, .dir = dir, .vsock = c.vsock_path, .note = MACHINE_HAS_AGENT};
+        struct control_conf cc = {
+            .vm = vm, .dir = dir, .vsock = c.vsock_path, .note = MACHINE_HAS_AGENT};
         struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN},
                              {.fd = alive_fd, .events = POLLIN}};
 
