@@ -36,7 +36,7 @@ GUEST_TIMEOUT_S = 300
 PAUSE_MS = 1500  # how long the guest stands still at the end, while its memory is counted
 QUICK_SCALE = 0.1
 INTERP_SCALE = 0.05
-VM_ENGINES = ("tcg", "bt", "interp", "kvm")
+VM_ENGINES = ("tcg", "bt", "interp")
 
 
 class Failed(Exception):
@@ -246,7 +246,7 @@ def parse():
     p = argparse.ArgumentParser(description="kiln's engines against QEMU's TCG, workload by workload")
     p.add_argument("--runs", type=int, help="3; with --quick 1")
     p.add_argument("--only", help="workloads, with commas between")
-    p.add_argument("--engines", default="native,tcg,bt,interp", help="of native, tcg, bt, interp, kvm")
+    p.add_argument("--engines", default="native,tcg,bt,interp", help="of native, tcg, bt, interp")
     p.add_argument("--quick", action="store_true", help="a tenth of the work, one run unless told otherwise, no boots")
     p.add_argument("--json", metavar="FILE", help="keep every figure there")
     p.add_argument("--kernel", type=pathlib.Path, help="a bzImage or vmlinux; kiln's or Debian's of the store by default")

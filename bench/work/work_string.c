@@ -164,9 +164,9 @@ static uint64_t pages(uint64_t n)
 
 const struct work work_string[] = {
     {"movsb", movsb, 600, 1},
-    {"movsq", movsq, 1000, 1},
+    {"movsq", movsq, 3000, 1},
     {"stosb", stosb, 800, 1},
-    {"stosq", stosq, 2000, 1},
+    {"stosq", stosq, 4000, 1},
     {"cmpsb", cmpsb, 600000, 1},
     {"scasb", scasb, 60000, 1},
     {"movs-short", movs_short, 2000000, 1},
