@@ -11,7 +11,7 @@
 static struct {
     unsigned n;
     uintptr_t addr[4];
-    greg_t cx, si, di;
+    greg_t ax, cx, si, di, ip;
 } met;
 static uint8_t *pages; /* two; the second opens at its fault */
 static uint8_t before[2 * PAGE];
@@ -24,6 +24,10 @@ static void open_page(int sig, siginfo_t *si, void *p)
     if (met.n < 4)
         met.addr[met.n] = (uintptr_t)si->si_addr;
     met.n++;
+    if (met.n == 1) {
+        met.ax = g[REG_RAX];
+        met.ip = g[REG_RIP];
+    }
     met.cx = g[REG_RCX];
     met.si = g[REG_RSI];
     met.di = g[REG_RDI];
@@ -170,6 +174,55 @@ static int across_the_edge(void)
     return 0;
 }
 
+/* Accesses that lie near each other: each faults in its own turn, after those before it were made.
+ */
+extern const uint32_t near_at[6];
+void near_each_other(uint8_t *p, uint64_t out[4]);
+__asm__(".text\n"
+        "near_each_other: push %rbx; xor %eax, %eax\n"
+        "1: mov (%rdi), %r8; inc %eax\n"
+        "2: mov 8(%rdi), %r9; inc %eax\n"
+        "3: mov 16(%rdi), %r10d; inc %eax\n"
+        "4: mov %r8, 24(%rdi); inc %eax\n"
+        "5: addl $1, 32(%rdi); inc %eax\n"
+        "6: mov 4(%rdi), %rcx; inc %eax\n"
+        "mov %r8, (%rsi); mov %r9, 8(%rsi); mov %r10, 16(%rsi); mov %rcx, 24(%rsi)\n"
+        "pop %rbx; ret\n"
+        ".section .rodata\n"
+        "near_at: .long 1b, 2b, 3b, 4b, 5b, 6b\n"
+        ".text\n");
+
+static int neighbours(void)
+{
+    static const struct {
+        int at, size, writes;
+    } access[] = {{0, 8, 0}, {8, 8, 0}, {16, 4, 0}, {24, 8, 1}, {32, 4, 1}, {4, 8, 0}};
+
+    for (int second = PROT_NONE; second <= PROT_READ; second += PROT_READ - PROT_NONE) {
+        for (int off = -48; off <= 4; off++) {
+            uint8_t *p = fresh(second);
+            uint64_t out[4], *was = (uint64_t *)(void *)(before + PAGE + off);
+            int k = 0;
+
+            while (k < 6 && (off + access[k].at + access[k].size <= 0 ||
+                             (second == PROT_READ && !access[k].writes)))
+                k++;
+            near_each_other(p + off, out);
+            WANT(met.n == (k < 6));
+            if (k < 6) {
+                int first = off + access[k].at;
+
+                WANT(met.ax == k && met.ip == near_at[k]);
+                WANT(met.addr[0] == (uintptr_t)p + (uintptr_t)(first > 0 ? first : 0));
+            }
+            WANT(out[0] == was[0] && out[1] == was[1] && out[2] == (uint32_t)was[2]);
+            WANT(out[3] == word((uint8_t *)was + 4) && word(p + off + 24) == was[0]);
+            WANT((uint32_t)word(p + off + 32) == (uint32_t)was[4] + 1);
+        }
+    }
+    return 0;
+}
+
 static int wide(void)
 {
     static uint8_t __attribute__((aligned(64))) area[1024];
@@ -308,6 +361,7 @@ static int repeated_compares(void)
 const struct user_test user_retries[] = {
     {"read_change_write_is_made_once", read_change_write},
     {"accesses_across_the_edge_of_a_page", across_the_edge},
+    {"neighbours_across_the_edge", neighbours},
     {"wide_accesses_across_the_edge", wide},
     {"repeated_stores_stop_and_go_on", repeated_stores},
     {"repeated_copies_stop_and_go_on", repeated_copies},
