@@ -90,7 +90,8 @@ const uint8_t *bt_on_miss(struct bt_cpu *c, uint64_t lin, const uint8_t *site)
 
     if (!there && btmem_fill(c, set, lin, m.site & SITE_WRITE))
         return site + m.retry;
-    if (!there && m.site & SITE_WRITE) {
+    bool aligned = m.align < 2 || !(lin & (m.align - 1u));
+    if (!there && aligned && m.site & SITE_WRITE) {
         const uint8_t *beside = mmu_write_beside(&c->v, lin, m.bytes);
 
         if (beside) {
@@ -384,6 +385,8 @@ static void fill_piece(const struct vcpu *v, struct block *k, struct bt_piece *p
                            .gpa = k->gpa,
                            .insns = k->interpreted ? 0 : k->insns,
                            .bytes = k->bytes};
+    if (k->straddles)
+        p->bytes = MEM_PAGE - (p->gpa & (MEM_PAGE - 1));
 }
 
 int bt_piece_at(struct vcpu *v, struct bt_piece *p)
@@ -415,7 +418,7 @@ bool bt_piece_next(struct vcpu *v, const struct bt_piece *last, struct bt_piece 
         mmu_fetch_page(v, v->s.rip, &gpa, &page) != SOFT_OK || !page)
         return false;
     struct block *k = btcache_find(c->bv, gpa | (v->s.rip & (MEM_PAGE - 1)), last->block->mode);
-    if (!k)
+    if (!k || k->straddles) /* where its second page lies must be looked up each time */
         return false;
     fill_piece(v, k, p);
     return p->insns != 0;

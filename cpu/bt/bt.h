@@ -212,7 +212,7 @@ struct miss_site { /* stub_miss: T0 = linear address ^ tag, T1 = index */
     uint16_t site;
     int16_t retry, found; /* relative to this struct: the look-up; where it has led to T0 */
     int16_t after;        /* behind the instruction */
-    uint8_t bytes;        /* of the access */
+    uint8_t bytes, align; /* of the access; 0: at any address */
 } __attribute__((packed));
 struct interp_site { /* stub_interp goes on behind it */
     uint16_t site;
@@ -238,7 +238,7 @@ struct lookup {
     unsigned n_cold;
     const uint8_t *retry; /* executable address of the look-up */
     const uint8_t *found; /* and of its end */
-    uint8_t bytes;
+    uint8_t bytes, align;
     const uint8_t *after; /* executable address behind the instruction */
     uint32_t site;
 };

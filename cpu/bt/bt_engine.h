@@ -19,7 +19,7 @@ struct bt_piece { /* a block and where it runs */
     struct block *block;
     uint64_t rip;
     gpa_t gpa;
-    unsigned insns, bytes; /* guest's */
+    unsigned insns, bytes; /* guest's; bytes in its first page */
 };
 struct bt_chain {      /* kept from one call of bt_run_pieces() to the next; zeroes at first */
     uint64_t insns;    /* of the blocks entered */

@@ -29,6 +29,7 @@ void btmem_lookup(struct emit *e, struct lookup *l, unsigned set, bool write, un
     emit_gs_base(e, true, 0x03, T0, T1, page);
     l->found = emit_here(e);
     l->bytes = (uint8_t)bytes;
+    l->align = (uint8_t)align;
     l->site = (l->site & (SITE_OFF | SITE_ENDS)) | (write ? SITE_WRITE : 0) | set << SITE_SET_SHIFT;
 }
 
@@ -45,6 +46,7 @@ void btmem_cold(struct emit *e, const struct bt_vm *b, bool vec, const struct lo
         .found = (int16_t)(l->found - here),
         .after = (int16_t)(l->after - here),
         .bytes = l->bytes,
+        .align = l->align,
     };
     emit_bytes(e, &m, sizeof(m));
 }
