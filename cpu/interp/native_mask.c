@@ -51,6 +51,19 @@ static int elem_lin(struct vcpu *v, const struct insn *i, int64_t off, unsigned 
     return insn_lin(v, &t, write, lin);
 }
 
+/* VMASKMOV and its kin report no #AC (SDM vol 2, exceptions type 6); CPL 3 is where it could be. */
+static int elem_ld(struct vcpu *v, gva_t lin, uint8_t *dst, unsigned len)
+{
+    return v->align_check ? mmu_read_slow(v, lin, dst, len, MMU_READ | MMU_USER)
+                          : native_ld(v, lin, dst, len);
+}
+
+static int elem_st(struct vcpu *v, gva_t lin, const uint8_t *src, unsigned len)
+{
+    return v->align_check ? mmu_write_slow(v, lin, src, len, MMU_WRITE | MMU_USER)
+                          : native_st(v, lin, src, len);
+}
+
 /* Write the chosen elements of data[]; all of them may be written before any is. */
 static int masked_store(struct vcpu *v, const struct insn *i, const struct elems *e,
                         const uint8_t *mask, const uint8_t *data)
@@ -70,7 +83,7 @@ static int masked_store(struct vcpu *v, const struct insn *i, const struct elems
     }
     for (unsigned n = 0; !rc && n < e->count; n++)
         if (chosen(mask, n, e->esize))
-            rc = native_st(v, lin[n], data + n * e->esize, e->esize);
+            rc = elem_st(v, lin[n], data + n * e->esize, e->esize);
     return rc;
 }
 
@@ -96,7 +109,7 @@ static int vmask_load(struct vcpu *v, const struct insn *i)
             continue;
         rc = elem_lin(v, i, n * e.esize, e.esize, false, &lin);
         if (!rc)
-            rc = native_ld(v, lin, data + n * e.esize, e.esize);
+            rc = elem_ld(v, lin, data + n * e.esize, e.esize);
     }
     if (!rc)
         put_vec(v, e.reg, data);
