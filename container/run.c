@@ -40,6 +40,7 @@ struct run {
     char machine_id[33];
     int signal; /* the last that came */
     char vsock[RUNDIR_PATH_MAX + 16];
+    bool keep_code;           /* the template has none yet */
     struct template template; /* where it is to start from one */
     sigset_t old_mask;
 };
@@ -151,10 +152,12 @@ static int go_on(struct run *r, struct err *e)
     guestconf_fill(c, r->vsock, true, &vc);
     vc.vsock_client = theirs;
     trace_set(c->trace, TRACE_READY);
+    r->keep_code = access(r->template.code, F_OK) < 0;
     struct vmm_conf vmm = {.vm = &vc,
                            .dir = &r->dir,
                            .trace = c->trace,
                            .seed = r->template.dir,
+                           .code = r->template.code,
                            .note = r->template.note};
     if (rc == 0)
         rc = vmm_start(&vmm, &r->vmm, e);
@@ -390,6 +393,8 @@ int run_container(const struct run_conf *c, struct err *e)
     if (c->counters && r.vmm.pid > 0 && vmm_counters(&r.vmm, &counters, &none) == 0)
         c->counters(c->ctx, &counters);
     session_close(r.s);
+    if (r.keep_code && r.vmm.pid > 0 && status == 0)
+        vmm_keep_code(&r.vmm);
     vmm_stop(&r.vmm);
     cleanup_fd(&r.ready_fd);
     cleanup_fd(&r.initrd);

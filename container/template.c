@@ -135,6 +135,8 @@ int template_find(const struct run_conf *c, struct template *t, struct err *e)
     if ((size_t)snprintf(t->dir, sizeof(t->dir), "%s/templates/%s", c->store, t->key) >=
         sizeof(t->dir))
         return err_errno(e, -ENAMETOOLONG, "%s", c->store);
+    /* Code that counts is other code. */
+    snprintf(t->code, sizeof(t->code), "%s.code%s", t->dir, c->count_insns ? "-counting" : "");
     return access(t->dir, F_OK) == 0;
 }
 
@@ -151,6 +153,7 @@ void template_used(const struct template *t)
 void template_discard(const struct template *t)
 {
     (void)!snapshot_remove(t->dir, NULL);
+    (void)unlink(t->code);
 }
 
 /* ---- is it still good? */

@@ -4,7 +4,8 @@
  * They lie in the store, STORE/templates/KEY/. KEY is a hash of the note, a text that names
  * everything the booted machine depends on: this program (and the agent in it), kernel, modules,
  * command line, CPU, shape. A file is named by its path, identity, size and times, so a change of
- * any makes another key, and what has the old one is stale. KEY.lock is held while one is made;
+ * any makes another key, and what has the old one is stale. KEY.code is code that machines from it
+ * have translated. KEY.lock is held while one is made;
  * its time says when it was last started from. Thread: the caller's. */
 #ifndef CONTAINER_TEMPLATE_H
 #define CONTAINER_TEMPLATE_H
@@ -24,6 +25,7 @@ struct template
 {
     char key[TEMPLATE_KEY_LEN + 1]; /* hex */
     char dir[PATH_MAX];             /* of the snapshot */
+    char code[PATH_MAX + 16];       /* file for code translated in machines grown from it */
     char note[TEMPLATE_NOTE_MAX];
 };
 

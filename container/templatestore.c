@@ -28,13 +28,13 @@ static bool is_key(const char *name)
 
 static uint64_t bytes_of(const char *dir)
 {
-    static const char *const part[] = {"state", "memory"};
+    static const char *const part[] = {"/state", "/memory", ".code", ".code-counting"};
     char path[PATH_MAX + TEMPLATE_KEY_LEN + 32];
     uint64_t n = 0;
     struct stat st;
 
     for (unsigned i = 0; i < ARRAY_LEN(part); i++) {
-        snprintf(path, sizeof(path), "%s/%s", dir, part[i]);
+        snprintf(path, sizeof(path), "%s%s", dir, part[i]);
         if (stat(path, &st) == 0)
             n += (uint64_t)st.st_blocks * 512;
     }
@@ -88,6 +88,18 @@ int template_list(const char *store, struct template_info **list, size_t *n, str
     return 0;
 }
 
+/* KEY.code, KEY.code-counting, and what killed writers left of them. */
+static void drop_code(const char *folder, const char *key)
+{
+    CLEANUP(dir) DIR *d = opendir(folder);
+    struct dirent *de;
+
+    while (d && (de = readdir(d)))
+        if (strncmp(de->d_name, key, TEMPLATE_KEY_LEN) == 0 &&
+            strncmp(de->d_name + TEMPLATE_KEY_LEN, ".code", 5) == 0)
+            (void)unlinkat(dirfd(d), de->d_name, 0);
+}
+
 /* A template and its lock, unless somebody is making it anew. Machines that were started from it
  * have its files open and go on. */
 static int drop(const char *folder, const char *key, struct err *e)
@@ -100,6 +112,7 @@ static int drop(const char *folder, const char *key, struct err *e)
         return err_set(e, -EBUSY, "template %s is being made", key);
     if (lock >= 0)
         (void)unlink(path);
+    drop_code(folder, key);
     snprintf(path, sizeof(path), "%s/%s", folder, key);
     return snapshot_remove(path, e);
 }

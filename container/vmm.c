@@ -30,7 +30,7 @@ enum {
 };
 
 /* What the parent writes to alive_fd. */
-enum { ASK_COUNTERS = 's', ASK_SNAPSHOT = 't' };
+enum { ASK_COUNTERS = 's', ASK_SNAPSHOT = 't', ASK_CODE = 'c' };
 
 struct report {  /* one write to a pipe, so it is whole */
     int32_t end; /* enum vm_end; VM_RUNNING: only counters, as asked */
@@ -40,6 +40,30 @@ struct report {  /* one write to a pipe, so it is whole */
 _Static_assert(sizeof(struct report) <= PIPE_BUF, "written at once");
 
 /* ---- in the machine's process */
+
+/* Without it all is translated anew. */
+static void load_code(const struct vmm_conf *c, struct vm *vm)
+{
+    CLEANUP(fd) int fd = c->code ? open(c->code, O_RDONLY | O_CLOEXEC) : -1;
+
+    if (fd >= 0 && vm_code_load(vm, fd, NULL) == -EBADMSG)
+        (void)unlink(c->code);
+}
+
+/* Whole or not at all: it gets its name when it is written. */
+static void keep_code(const struct vmm_conf *c, struct vm *vm)
+{
+    char temp[PATH_MAX];
+
+    if (!c->code || vm_pause(vm, NULL) < 0 ||
+        snprintf(temp, sizeof(temp), "%s.%d", c->code, (int)getpid()) >= (int)sizeof(temp))
+        return;
+    CLEANUP(fd) int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    if (vm_code_save(vm, fd, NULL) < 0 || rename(temp, c->code) < 0)
+        (void)unlink(temp);
+}
 
 /* One like others that go on from the same state: the guest is told so before it runs. */
 static int grow_machine(const struct vmm_conf *c, const struct vm_conf *vc, struct vm **vm,
@@ -54,6 +78,8 @@ static int grow_machine(const struct vmm_conf *c, const struct vm_conf *vc, stru
         r = seed_grow(s, vc, vm, e);
     if (r == 0)
         r = vm_renew(*vm, e);
+    if (r == 0)
+        load_code(c, *vm);
     seed_free(s);
     return r;
 }
@@ -104,6 +130,12 @@ static void do_asked(struct vm *vm, const struct vmm_conf *c, int alive_fd, int 
     (void)!read(alive_fd, &asked, 1);
     if (asked == ASK_COUNTERS)
         report_counters(vm, report_fd);
+    if (asked == ASK_CODE) {
+        struct report rep = {.end = VM_RUNNING};
+
+        keep_code(c, vm);
+        (void)!write(report_fd, &rep, sizeof(rep));
+    }
     if (asked == ASK_SNAPSHOT)
         save_machine(vm, c, report_fd);
 }
@@ -207,18 +239,31 @@ int vmm_why(struct vmm *v, struct err *e)
     }
 }
 
-int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e)
+/* Ask, and get a report that is no end. */
+static bool ask_for(struct vmm *v, char what, int timeout_ms, struct report *rep)
 {
     struct pollfd p = {.fd = v->report_fd, .events = POLLIN};
+
+    if (write(v->alive_fd, &what, 1) != 1)
+        return false;
+    while (poll(&p, 1, timeout_ms) < 0 && errno == EINTR) {
+    }
+    return p.revents && read(v->report_fd, rep, sizeof(*rep)) == sizeof(*rep) &&
+           rep->end == VM_RUNNING;
+}
+
+void vmm_keep_code(struct vmm *v)
+{
+    struct report rep;
+
+    (void)ask_for(v, ASK_CODE, SNAPSHOT_MS, &rep);
+}
+
+int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e)
+{
     struct report rep = {.end = -1};
 
-    const char ask = ASK_COUNTERS;
-
-    if (write(v->alive_fd, &ask, 1) != 1)
-        return err_errno(e, -errno, "ask the machine's process for its counters");
-    while (poll(&p, 1, COUNTERS_MS) < 0 && errno == EINTR) {
-    }
-    if (!p.revents || read(v->report_fd, &rep, sizeof(rep)) != sizeof(rep) || rep.end != VM_RUNNING)
+    if (!ask_for(v, ASK_COUNTERS, COUNTERS_MS, &rep))
         return err_set(e, -ECONNRESET, "the machine's process does not tell its counters");
     *out = rep.counters;
     return 0;

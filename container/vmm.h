@@ -28,6 +28,7 @@ struct vmm_conf { /* borrowed */
     /* The machine does not boot but goes on from the snapshot in this folder, made with this note
      * (-ESTALE); NULL = it boots. */
     const char *seed;
+    const char *code; /* file of the seed's translated code, which may be missing; NULL = none */
     const char *snapshot; /* the folder vmm_snapshot() makes, with this note; NULL = none */
     const char *note;
 };
@@ -43,6 +44,9 @@ int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e) MUST_CHECK
 /* Save the machine, which ends with it, once it has come to rest. -ECONNRESET: it ended by itself,
  * vmm_why(); as session_watch says. */
 int vmm_snapshot(struct vmm *v, const struct session_watch *w, struct err *e) MUST_CHECK;
+/* Write conf.code for machines that go on from the same seed. The machine stands still afterwards.
+ * Returns when that is over, however it went. */
+void vmm_keep_code(struct vmm *v);
 void vmm_stop(struct vmm *v);
 
 #endif

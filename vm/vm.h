@@ -85,6 +85,11 @@ int vm_save(struct vm *vm, uint8_t **buf, size_t *len, struct err *e) MUST_CHECK
 int vm_load(struct vm *vm, const void *buf, size_t len,
             struct err *e) MUST_CHECK; /* not started, or paused */
 
+/* Translated code for other machines grown from the same snapshot, on this host by this program.
+ * save: paused, and grown from one; load: not started. Errors: -ENOTSUP the engine has none;
+ * -ESTALE, -EBADMSG: the machine is as before. */
+int vm_code_save(struct vm *vm, int fd, struct err *e) MUST_CHECK;
+int vm_code_load(struct vm *vm, int fd, struct err *e) MUST_CHECK;
 /* This machine was loaded from a state that others may be loaded from, too: tell the guest by a new
  * generation ID (VMGenID). Paused or not started. */
 int vm_renew(struct vm *vm, struct err *e) MUST_CHECK;

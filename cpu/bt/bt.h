@@ -270,6 +270,7 @@ void btcache_insert(struct bt_vm *b, struct block *k);
 /* The block made last dies with code in these chunks of the page at gpa2, too. There is room for a
  * block more. */
 void btcache_insert2(struct bt_vm *b, struct block *k, gpa_t gpa2, uint64_t chunks);
+void btcache_to_page(struct bt_vm *b, struct block *k); /* a part of both */
 /* The link of a ref, NULL for 0. */
 struct link *btcache_link_of(struct bt_vm *b, link_ref r);
 static inline const void *btcache_code(const struct bt_vm *b, code_ref r)

@@ -109,7 +109,7 @@ struct block *btcache_new(struct bt_vm *b)
     return k;
 }
 
-static void add_to_page(struct bt_vm *b, struct block *k)
+void btcache_to_page(struct bt_vm *b, struct block *k)
 {
     block_ref *at = &b->by_page[mem_page(b->vm->c.mem, k->gpa)];
 
@@ -123,7 +123,7 @@ void btcache_insert(struct bt_vm *b, struct block *k)
 
     k->hash_next = *h;
     __atomic_store_n(h, ref_of(b, k), __ATOMIC_RELEASE);
-    add_to_page(b, k);
+    btcache_to_page(b, k);
 }
 
 void btcache_insert2(struct bt_vm *b, struct block *k, gpa_t gpa2, uint64_t chunks)
@@ -135,7 +135,7 @@ void btcache_insert2(struct bt_vm *b, struct block *k, gpa_t gpa2, uint64_t chun
     second->second = true;
     second->gpa = gpa2;
     second->chunks = chunks;
-    add_to_page(b, second);
+    btcache_to_page(b, second);
 }
 
 /* Other CPUs may be executing the jump: the store is one aligned write. */

@@ -1,5 +1,6 @@
 /* The engine object: the software machine of cpu/soft with the translator's loop. */
 #include "cpu/bt/bt_engine.h"
+#include "cpu/bt/btkeep.h"
 #include "cpu/soft/softengine.h"
 
 static void vm_free(struct cpu_vm *vm)
@@ -26,6 +27,16 @@ static int vm_new(const struct cpu_vm_conf *conf, struct cpu_vm **ret, struct er
     return 0;
 }
 
+static int code_save(struct cpu_vm *vm, const uint64_t *written, int fd, struct err *e)
+{
+    return btkeep_save(softengine_vm(vm)->engine, written, fd, e);
+}
+
+static int code_load(struct cpu_vm *vm, int fd, struct err *e)
+{
+    return btkeep_load(softengine_vm(vm)->engine, fd, e);
+}
+
 const struct cpu_engine cpu_bt = {
     .name = "bt",
     .probe = softengine_probe,
@@ -38,6 +49,8 @@ const struct cpu_engine cpu_bt = {
     .vm_irqfd = softengine_irqfd,
     .vm_mem_changed = softengine_mem_changed,
     .vm_dirty_sync = softengine_dirty_sync,
+    .vm_code_save = code_save,
+    .vm_code_load = code_load,
     .vcpu_new = softengine_vcpu_new,
     .vcpu_free = soft_vcpu_free,
     .run = soft_run,

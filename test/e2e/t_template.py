@@ -158,9 +158,29 @@ def test_machines_from_one_template_differ(w):
 def test_nothing_of_one_run_is_in_the_next(w):
     secret = "kiln-e2e-secret-" + os.urandom(8).hex()
     status(run(w, "sh", "-c", "echo $S > /x; exit 0", flags=["-e", "S=" + secret]), 0)
-    for key in listed(w):
-        for file in (folder(w) / key).iterdir():
-            assert secret.encode() not in file.read_bytes(), file
+    files = [f for f in folder(w).rglob("*") if f.is_file()]
+    assert len(files) > 2
+    for file in files:
+        assert secret.encode() not in file.read_bytes(), file
+
+
+def kept_code(w):
+    return [f for f in folder(w).iterdir() if ".code" in f.name]
+
+
+def test_translated_code_is_kept_and_may_be_damaged(w):
+    """Engines that translate nothing keep nothing."""
+    drop_all(w)
+    same(kept_code(w), [])
+    for _ in range(2):
+        same(run(w, "echo", "fine").stdout, b"fine\n")
+    for file in kept_code(w):
+        for damage in (lambda b: b[:100] + bytes([b[100] ^ 1]) + b[101:], lambda b: b[:len(b) // 2], lambda b: b"", lambda b: b + b"x"):
+            file.write_bytes(damage(file.read_bytes()))
+            same(run(w, "echo", "fine").stdout, b"fine\n")
+            same(run(w, "echo", "again").stdout, b"again\n")
+    drop_all(w)
+    same(kept_code(w), [])
 
 
 sys.exit(main(globals()))
