@@ -194,19 +194,22 @@ static inline void emit_lea(struct emit *e, bool w, unsigned dst, unsigned base,
 {
     unsigned ss = scale == 8 ? 3 : scale == 4 ? 2 : scale == 2 ? 1 : 0;
     unsigned b = base == 0xff ? 0 : base, x = index == 0xff ? 0 : index;
+    bool small = base != 0xff && disp == (int8_t)disp;
+    uint8_t mod = base == 0xff ? 0 : small ? 0x40 : 0x80, reg = (uint8_t)((dst & 7) << 3);
+    uint8_t sib_index = (uint8_t)((index == 0xff ? 4 : (index & 7)) << 3);
 
     emit_rex(e, w, dst, x, b);
     emit_1(e, 0x8d);
     if (index == 0xff && base != 0xff && (base & 7) != 4) {
-        emit_1(e, (uint8_t)(0x80 | (dst & 7) << 3 | (base & 7)));
-    } else if (base == 0xff) {
-        emit_1(e, (uint8_t)(0x04 | (dst & 7) << 3));
-        emit_1(e, (uint8_t)(ss << 6 | (index == 0xff ? 4 : (index & 7)) << 3 | 5));
+        emit_1(e, (uint8_t)(mod | reg | (base & 7)));
     } else {
-        emit_1(e, (uint8_t)(0x84 | (dst & 7) << 3));
-        emit_1(e, (uint8_t)(ss << 6 | (index == 0xff ? 4 : (index & 7)) << 3 | (base & 7)));
+        emit_1(e, mod | reg | 4);
+        emit_1(e, (uint8_t)(ss << 6 | sib_index | (base == 0xff ? 5 : base & 7)));
     }
-    emit_4(e, (uint32_t)disp);
+    if (small)
+        emit_1(e, (uint8_t)disp);
+    else
+        emit_4(e, (uint32_t)disp);
 }
 
 /* cmp dword gs:[disp32], imm8 */

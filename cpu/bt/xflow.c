@@ -207,7 +207,7 @@ static void do_call(struct xlat *x, unsigned i)
     xflow_go(x, 0, target(x, i));
 }
 
-/* Target of an indirect jump or call into tmp[3]. False: by interpretation. */
+/* Target of an indirect jump or call into T0. False: by interpretation. */
 static bool indirect_target(struct xlat *x, unsigned i)
 {
     const ZydisDecodedOperand *o = &x->in[i].op[0];
@@ -224,7 +224,6 @@ static bool indirect_target(struct xlat *x, unsigned i)
         xinsn_load_t0(e, T0, 0);
         xinsn_done(x, &p);
     }
-    emit_store_gs(e, T0, CPU(tmp[3]));
     return true;
 }
 
@@ -239,9 +238,10 @@ static void do_indirect(struct xlat *x, unsigned i)
     }
     if (x->kind[i].way == WAY_CALL_IND) {
         only_canonical(x, i);
+        emit_store_gs(x->e, T0, CPU(tmp[3]));
         push_return(x, i);
+        emit_load_gs(x->e, T0, CPU(tmp[3]));
     }
-    emit_load_gs(x->e, T0, CPU(tmp[3]));
     jump_t0(x, x->off[i]);
 }
 

@@ -31,8 +31,10 @@ void xinsn_before_clobber(struct xlat *x, uint8_t live)
         x->st = ST_DEAD;
         return;
     }
-    if (x->st == ST_EFLAGS)
+    if (x->st == ST_EFLAGS) {
         xinsn_save_flags(x->e);
+        x->held[1] = NO_REG;
+    }
     x->st = ST_MEMORY;
 }
 
@@ -41,6 +43,7 @@ void xinsn_want_eflags(struct xlat *x)
 {
     if (x->st == ST_MEMORY) {
         xinsn_load_flags(x->e);
+        x->held[1] = NO_REG;
         x->st = ST_BOTH;
     }
 }
@@ -49,6 +52,7 @@ void xinsn_want_memory(struct xlat *x)
 {
     if (x->st == ST_EFLAGS) {
         xinsn_save_flags(x->e);
+        x->held[1] = NO_REG;
         x->st = ST_BOTH;
     }
 }
@@ -74,9 +78,37 @@ void xinsn_load_guest(struct emit *e, unsigned h, unsigned g)
         emit_mov_rr(e, h, xinsn_host_reg(g));
 }
 
-/* Which guest registers living in memory an instruction names outside of its memory operand. */
-static unsigned memory_regs(const struct xinsn *i, uint8_t out[4], bool written[4])
+static void hold_nothing(struct xlat *x)
 {
+    x->held[0] = x->held[1] = NO_REG;
+}
+
+/* Guest register g, which lives in memory, into T0 or T1, from the other one if that holds it. */
+static void hold(struct xlat *x, unsigned temp, unsigned g)
+{
+    unsigned t = temp - T0;
+
+    if (x->held[t] == g)
+        return;
+    if (x->held[!t] == g)
+        emit_mov_rr(x->e, temp, temp == T0 ? T1 : T0);
+    else
+        emit_load_gs(x->e, temp, GPR(g));
+    x->held[t] = (uint8_t)g;
+}
+
+/* A guest register living in memory that an instruction names outside of its memory operand. */
+struct use {
+    uint8_t g;
+    bool read, written;
+};
+enum { USES_MAX = 4 };
+
+/* All of them; more than USES_MAX if there are too many. */
+static unsigned memory_regs(const struct xinsn *i, struct use u[USES_MAX])
+{
+    /* With a source of 0 they leave the destination alone. */
+    bool keeps = i->z.mnemonic == ZYDIS_MNEMONIC_BSF || i->z.mnemonic == ZYDIS_MNEMONIC_BSR;
     unsigned n = 0;
 
     for (unsigned k = 0; k < i->z.operand_count; k++) {
@@ -89,15 +121,16 @@ static unsigned memory_regs(const struct xinsn *i, uint8_t out[4], bool written[
         if (g < 0 || high || !xinsn_in_memory((unsigned)g))
             continue;
         unsigned at = 0;
-        while (at < n && out[at] != g)
+        while (at < n && u[at].g != g)
             at++;
         if (at == n) {
-            if (n == 4)
-                return 5;
-            out[n] = (uint8_t)g;
-            written[n++] = false;
+            if (n == USES_MAX)
+                return USES_MAX + 1;
+            u[n++] = (struct use){.g = (uint8_t)g};
         }
-        written[at] |= (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+        /* A write of 8 or 16 bits, or on a condition, keeps the rest. */
+        u[at].read |= keeps || o->actions != ZYDIS_OPERAND_ACTION_WRITE || o->size < 32;
+        u[at].written |= (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
     }
     return n;
 }
@@ -133,13 +166,13 @@ bool xinsn_address(struct xlat *x, unsigned i, const ZydisDecodedOperand *o, int
         if (o->mem.base != ZYDIS_REGISTER_NONE && !no_base) {
             base = (unsigned)rewrite_gpr(o->mem.base, &high);
             if (xinsn_in_memory(base))
-                xinsn_load_guest(e, T0, base);
+                hold(x, T0, base);
             base = xinsn_in_memory(base) ? T0 : xinsn_host_reg(base);
         }
         if (o->mem.index != ZYDIS_REGISTER_NONE) {
             index = (unsigned)rewrite_gpr(o->mem.index, &high);
             if (xinsn_in_memory(index))
-                xinsn_load_guest(e, T1, index);
+                hold(x, T1, index);
             index = xinsn_in_memory(index) ? T1 : xinsn_host_reg(index);
         }
         if (base == 0xff && index == 0xff)
@@ -186,6 +219,7 @@ struct place xinsn_reach(struct xlat *x, unsigned i, const ZydisDecodedOperand *
     }
     if (w && !a->leads) {
         emit_load_gs(x->e, T0, slot(a));
+        x->held[0] = NO_REG;
         return p;
     }
     if (!o) {
@@ -195,6 +229,7 @@ struct place xinsn_reach(struct xlat *x, unsigned i, const ZydisDecodedOperand *
         BUG_ON(w); /* xwindow.c takes none of those */
         return (struct place){.ok = false};
     }
+    hold_nothing(x);
     xinsn_before_clobber(x, live);
     p.l = xinsn_look_up(x, i, w ? w->write : write, w ? w->span : bytes, align);
     if (w) {
@@ -216,6 +251,7 @@ void xinsn_call_interp(struct xlat *x, uint32_t site)
 
 void xinsn_interp(struct xlat *x, unsigned i)
 {
+    hold_nothing(x);
     xinsn_want_memory(x);
     xinsn_call_interp(x, x->off[i] | (xflow_ends(x->kind[i].way) ? SITE_ENDS : 0));
     x->st = ST_BOTH;
@@ -241,27 +277,34 @@ void xinsn_prepare_flags(struct xlat *x, unsigned i)
  * emitted. */
 static bool copy(struct xlat *x, unsigned i, int32_t disp)
 {
-    static const uint8_t temps_reg[] = {T0, T1}, temps_mem[] = {T1};
     const struct xinsn *in = &x->in[i];
-    bool mem = x->kind[i].mem >= 0;
-    const uint8_t *temps = mem ? temps_mem : temps_reg;
-    uint8_t regs[4];
-    bool written[4];
-    unsigned n = memory_regs(in, regs, written);
+    struct use u[USES_MAX];
+    unsigned n = memory_regs(in, u), temp[USES_MAX], first = x->kind[i].mem >= 0 ? T1 : T0;
     struct regmap m = {.disp = disp};
-    struct emit *e = x->e;
 
     for (unsigned g = 0; g < 16; g++)
         m.to[g] = (uint8_t)xinsn_host_reg(g);
     for (unsigned k = 0; k < n; k++) {
-        m.to[regs[k]] = temps[k];
-        xinsn_load_guest(e, temps[k], regs[k]);
+        temp[k] = n == 1 && x->held[1] == u[k].g ? T1 : first + k;
+        if (n == 2 && x->held[1] == u[0].g) /* each where it is, if it is anywhere */
+            temp[k] = k ? T0 : T1;
     }
-    if (!rewrite(e, in, &m))
+    for (unsigned k = 0; k < n; k++) {
+        m.to[u[k].g] = (uint8_t)temp[k];
+        if (u[k].read)
+            hold(x, temp[k], u[k].g);
+    }
+    if (!rewrite(x->e, in, &m))
         return false;
     for (unsigned k = 0; k < n; k++) {
-        if (written[k])
-            emit_store_gs(e, temps[k], GPR(regs[k]));
+        unsigned t = temp[k] - T0;
+
+        x->held[t] = u[k].g;
+        if (!u[k].written)
+            continue;
+        emit_store_gs(x->e, temp[k], GPR(u[k].g));
+        if (x->held[!t] == u[k].g)
+            x->held[!t] = NO_REG;
     }
     return true;
 }
@@ -270,13 +313,11 @@ static bool copy(struct xlat *x, unsigned i, int32_t disp)
 bool xinsn_copyable(const struct xlat *x, unsigned i)
 {
     static uint8_t room[64]; /* never read: rewrite() only measures here */
-    uint8_t regs[4];
-    bool written[4];
-    unsigned n = memory_regs(&x->in[i], regs, written);
+    struct use u[USES_MAX];
     struct emit trial = {.p = room, .end = room + sizeof(room)};
     struct regmap m = {0};
 
-    if (n > (x->kind[i].mem >= 0 ? 1u : 2u))
+    if (memory_regs(&x->in[i], u) > (x->kind[i].mem >= 0 ? 1u : 2u))
         return false;
     for (unsigned g = 0; g < 16; g++)
         m.to[g] = (uint8_t)(xinsn_in_memory(g) ? T1 : xinsn_host_reg(g));
@@ -299,6 +340,8 @@ static void do_mem(struct xlat *x, unsigned i)
     copy(x, i, p.disp);
     xinsn_after(x, i);
     xinsn_done(x, &p);
+    if (p.l) /* when it was interpreted, T1 is anything */
+        hold_nothing(x);
 }
 
 static void do_regs(struct xlat *x, unsigned i)
@@ -312,6 +355,25 @@ static void do_regs(struct xlat *x, unsigned i)
     xinsn_after(x, i);
 }
 
+/* LEA with nothing but registers that are the host's is one. */
+static bool lea_in_place(struct xlat *x, const struct xinsn *in)
+{
+    const ZydisDecodedOperand *o = &in->op[1];
+    bool high;
+    int to = rewrite_gpr(in->op[0].reg.value, &high), base = rewrite_gpr(o->mem.base, &high),
+        index = rewrite_gpr(o->mem.index, &high);
+
+    if (xinsn_in_memory((unsigned)to) || base < 0 || xinsn_in_memory((unsigned)base) ||
+        (index >= 0 && xinsn_in_memory((unsigned)index)) || in->z.address_width != 64 ||
+        (in->z.raw.modrm.mod == 0 && in->z.raw.modrm.rm == 4 && in->z.raw.sib.base == 5))
+        return false;
+    emit_lea(x->e, in->z.operand_width == 64, xinsn_host_reg((unsigned)to),
+             xinsn_host_reg((unsigned)base), index < 0 ? 0xff : xinsn_host_reg((unsigned)index),
+             o->mem.scale ? o->mem.scale : 1,
+             o->mem.disp.has_displacement ? (int32_t)in->z.raw.disp.value : 0);
+    return true;
+}
+
 static void do_lea(struct xlat *x, unsigned i)
 {
     const struct xinsn *in = &x->in[i];
@@ -321,17 +383,23 @@ static void do_lea(struct xlat *x, unsigned i)
     unsigned g = (unsigned)rewrite_gpr(in->op[0].reg.value, &high);
 
     o.mem.segment = ZYDIS_REGISTER_DS; /* LEA has no segment */
+    if (in->z.operand_width >= 32 && lea_in_place(x, in))
+        return;
     if (in->z.operand_width == 16 || !xinsn_address(x, i, &o, 0)) {
         x->e->p = mark;
+        hold_nothing(x);
         xinsn_interp(x, i);
         return;
     }
     if (in->z.operand_width == 32)
         emit_mov32_rr(x->e, T0, T0);
-    if (xinsn_in_memory(g))
+    hold_nothing(x);
+    if (xinsn_in_memory(g)) {
         emit_store_gs(x->e, T0, GPR(g));
-    else
+        x->held[0] = (uint8_t)g;
+    } else {
         emit_mov_rr(x->e, xinsn_host_reg(g), T0);
+    }
 }
 
 void xinsn_rsp_add(struct xlat *x, int32_t n)
@@ -494,6 +562,11 @@ static void do_div(struct xlat *x, unsigned i)
 
 void xinsn_emit(struct xlat *x, unsigned i)
 {
+    bool holds = x->kind[i].way == WAY_REGS || x->kind[i].way == WAY_MEM ||
+                 x->kind[i].way == WAY_LEA || x->kind[i].way == WAY_NOP;
+
+    if (!holds)
+        hold_nothing(x);
     switch (x->kind[i].way) {
     case WAY_REGS:
         do_regs(x, i);
@@ -545,4 +618,6 @@ void xinsn_emit(struct xlat *x, unsigned i)
         xflow_emit(x, i);
         break;
     }
+    if (!holds)
+        hold_nothing(x);
 }

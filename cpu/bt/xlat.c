@@ -262,6 +262,7 @@ static struct block *emit_block(struct xlat *x, struct bt_vm *b, gpa_t gpa, uint
     x->k = k;
     x->n_cold = x->n_slow = 0;
     x->poll[0] = x->poll[1] = NULL;
+    x->held[0] = x->held[1] = NO_REG;
     x->set = (m & MODE_CPL) == MODE_CPL ? TLB_USER : m & MODE_SMAP ? TLB_KERNEL_SMAP : TLB_KERNEL;
     x->vec = false;
     for (unsigned i = 0; i < x->n; i++)

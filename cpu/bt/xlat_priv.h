@@ -6,6 +6,8 @@
 #include "cpu/bt/bt.h"
 #include "cpu/bt/classify.h"
 
+enum { NO_REG = 0xff };
+
 /* Where the guest's flags are. */
 enum st { ST_EFLAGS, ST_MEMORY, ST_BOTH, ST_DEAD };
 enum { COLD_MAX = 2 * BLOCK_INSNS_MAX + 8 };
@@ -66,9 +68,10 @@ struct xlat {
     unsigned n_windows;
     uint8_t *poll[BLOCK_LINKS]; /* branch of the poll before link n, NULL = none */
     enum st st;
-    bool vec;     /* the block uses vector registers */
-    unsigned set; /* TLB set of the mode */
-    bool apart;   /* bt_vm_apart() */
+    uint8_t held[2]; /* guest register that lives in memory and whose value T0, T1 hold; NO_REG */
+    bool vec;        /* the block uses vector registers */
+    unsigned set;    /* TLB set of the mode */
+    bool apart;      /* bt_vm_apart() */
     struct emit *e;
     const struct bt_vm *b;
     struct block *k;
