@@ -21,11 +21,13 @@
 #include "mem/mem.h"
 #include "vm/seed.h"
 #include "vm/snapshot.h"
+#include "vm/workset.h"
 
 enum {
     BACKLOG = 8,
     REQUEST_MS = 5000, /* for a client to say its line */
     ANSWER_MS = 5000,  /* and to take the answer */
+    WORKSET_MS = 1000, /* what a machine touches until then is its working set */
     FORK_MIB = 8,      /* memory that has to be there for each fork */
 };
 
@@ -320,11 +322,19 @@ static void *control_main(void *arg)
     struct pollfd p[] = {{.fd = c->listen_fd, .events = POLLIN},
                          {.fd = c->quit_fd, .events = POLLIN}};
 
-    for (;;) {
-        if (poll(p, ARRAY_LEN(p), -1) < 0)
+    for (bool recorded = false;;) {
+        int n = poll(p, ARRAY_LEN(p), recorded ? -1 : WORKSET_MS);
+
+        if (n < 0)
             continue;
+        if (!recorded && (n == 0 || p[1].revents)) {
+            workset_record(c->c.vm);
+            recorded = true;
+        }
         if (p[1].revents)
             return NULL;
+        if (n == 0)
+            continue;
         CLEANUP(fd) int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0)
             serve_one(c, fd);

@@ -106,6 +106,9 @@ void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes);
 int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
 /* The same for pages this process has written since the mappings were made. */
 int mem_written(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
+/* Pages that lie in a file and were read or written here (the kernel maps neighbours of a page that
+ * is read along with it). bitmap[] is zeroed. */
+int mem_touched(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
 /* After fork(2), in the child: the RAM stays, what engines knew about it goes (code map, dirty log,
  * callback). Errors: -ENOMEM. */
 int mem_forget(struct mem *m, struct err *e) MUST_CHECK;

@@ -44,8 +44,8 @@ void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes)
     }
 }
 
-/* Set the bits of pages this process holds a copy of its own of. */
-static int scan(const struct mem *m, uint64_t *bitmap, struct err *e)
+/* Set the bits of pages this process holds a copy of its own of, or with `any`, has mapped. */
+static int scan(const struct mem *m, uint64_t *bitmap, bool any, struct err *e)
 {
     CLEANUP(fd) int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     uint64_t base = (uint64_t)(uintptr_t)m->hva >> MEM_PAGE_SHIFT;
@@ -61,7 +61,7 @@ static int scan(const struct mem *m, uint64_t *bitmap, struct err *e)
             return err_errno(e, r < 0 ? -errno : -EIO, "/proc/self/pagemap");
         n = (uint64_t)r / sizeof(*entry);
         for (uint64_t i = 0; i < n; i++) {
-            if ((entry[i] & (PM_PRESENT | PM_SWAPPED)) && !(entry[i] & PM_FILE))
+            if ((entry[i] & (PM_PRESENT | PM_SWAPPED)) && (any || !(entry[i] & PM_FILE)))
                 bitmap[(p + i) / 64] |= 1ull << ((p + i) % 64);
         }
         p += n;
@@ -71,14 +71,23 @@ static int scan(const struct mem *m, uint64_t *bitmap, struct err *e)
 
 int mem_written(const struct mem *m, uint64_t *bitmap, struct err *e)
 {
-    return scan(m, bitmap, e);
+    return scan(m, bitmap, false, e);
+}
+
+int mem_touched(const struct mem *m, uint64_t *bitmap, struct err *e)
+{
+    int r = scan(m, bitmap, true, e);
+
+    for (uint64_t i = 0; i < (mem_pages(m) + 63) / 64; i++)
+        bitmap[i] &= m->filed[i];
+    return r;
 }
 
 int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e)
 {
     for (uint64_t i = 0; i < (mem_pages(m) + 63) / 64; i++)
         bitmap[i] |= m->filed[i];
-    return scan(m, bitmap, e);
+    return scan(m, bitmap, false, e);
 }
 
 int mem_forget(struct mem *m, struct err *e)

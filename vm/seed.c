@@ -11,6 +11,7 @@
 #include "vm/snapmem.h"
 #include "vm/snapopen.h"
 #include "vm/vm_private.h"
+#include "vm/workset.h"
 
 struct seed {
     struct mem *mem; /* owned, as all; NULL once a machine has it */
@@ -20,6 +21,7 @@ struct seed {
     char *note;
     int disk_fd[VM_DISKS_MAX]; /* content of the writable disks, not to be written */
     struct track track;
+    char *dir; /* of the snapshot whose file is mapped; NULL = none */
 };
 
 static struct seed *seed_new(struct err *e)
@@ -46,6 +48,7 @@ void seed_free(struct seed *s)
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         cleanup_fd(&s->disk_fd[i]);
     free(s->track.more);
+    free(s->dir);
     free(s);
 }
 
@@ -91,6 +94,8 @@ static int map_chain(struct seed *s, struct snapshot *chain[], int n, struct err
     for (int i = n - 1; r == 0 && i >= 0; i--) {
         CLEANUP(fd) int fd = snapshot_memory(chain[i], e);
 
+        if (fd >= 0 && !chain[i]->f.compressed)
+            workset_ahead(chain[0]->dir, fd);
         r = fd < 0 ? fd : snapmem_load(s->mem, &chain[i]->f, fd, e);
         if (r < 0)
             err_wrap(e, r, "snapshot '%s'", chain[i]->path);
@@ -117,14 +122,15 @@ static int take_top(struct seed *s, struct snapshot *top, struct err *e)
     s->note = take_ptr(&f->note);
     s->track.how = TRACK_PRIVATE;
     memcpy(s->track.id, f->id, sizeof(s->track.id));
+    s->dir = f->compressed ? NULL : take_ptr(&top->path);
     return 0;
 }
 
 /* Where a disk's copy is best made: beside the snapshot's. */
-static int place_disks(struct seed *s, const char *dir, struct err *e)
+static int place_disks(struct shape *s, const char *dir, struct err *e)
 {
-    for (unsigned i = 0; i < s->shape.n_disks; i++) {
-        struct shape_disk *d = &s->shape.disk[i];
+    for (unsigned i = 0; i < s->n_disks; i++) {
+        struct shape_disk *d = &s->disk[i];
 
         if (!shape_own_disk(d))
             continue;
@@ -151,9 +157,9 @@ int seed_open(const char *dir, struct seed **ret, struct err *e)
     if (r == 0)
         r = map_chain(s, chain, n, e);
     if (r == 0)
-        r = take_top(s, chain[0], e);
+        r = place_disks(&chain[0]->f.shape, chain[0]->path, e);
     if (r == 0)
-        r = place_disks(s, chain[0]->path, e);
+        r = take_top(s, chain[0], e);
     snapshot_close_chain(chain, n);
     if (r < 0) {
         seed_free(s);
@@ -340,6 +346,7 @@ int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struc
     }
     vm->track = s->track;
     s->track = (struct track){0};
+    vm->grown_from = take_ptr(&s->dir);
     *ret = vm;
     return 0;
 }

@@ -58,8 +58,8 @@ static bool is_temp(const char *name)
 
 static bool is_part(const char *name)
 {
-    return strcmp(name, "state") == 0 || strcmp(name, "memory") == 0 ||
-           strcmp(name, "memory.zst") == 0 ||
+    return strncmp(name, "working-set", 11) == 0 || strcmp(name, "state") == 0 ||
+           strcmp(name, "memory") == 0 || strcmp(name, "memory.zst") == 0 ||
            (strncmp(name, "disk", 4) == 0 && name[4] &&
             strspn(name + 4, "0123456789") == strlen(name + 4));
 }

@@ -503,6 +503,7 @@ void vm_free(struct vm *vm)
         cleanup_fd(&vm->disk_fd[i]);
     shape_done(&vm->shape);
     free(vm->track.more);
+    free(vm->grown_from);
     if (vm->end_fd >= 0)
         close(vm->end_fd);
     pthread_mutex_destroy(&vm->lock);

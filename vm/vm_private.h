@@ -53,7 +53,8 @@ struct vm {
     struct shape shape;
     int disk_fd[VM_DISKS_MAX]; /* owned; what a snapshot copies disks from */
     struct track track;
-    bool extint; /* level of the 8259's output, for a new engine */
+    char *grown_from; /* owned: folder of the snapshot whose file lies under its RAM; NULL = none */
+    bool extint;      /* level of the 8259's output, for a new engine */
 
     pthread_mutex_t lock;
     pthread_cond_t io_cond; /* with lock: frozen changed */

@@ -340,6 +340,28 @@ def test_verify_finds_what_restore_does_not_read(w):
     good(w.kiln("snapshot", "rm", "one"))
 
 
+def test_the_working_set_is_recorded_once_and_is_only_advice(w):
+    m = Boot(w)
+    good(w.kiln("snapshot", "create", "m", "one", "--stop"))
+    m.process.wait(LIMIT)
+    m.end()
+    record = w.snapshots / "one" / "working-set"
+    machine = restored(w, "one")
+    assert state(vsock_of(w, machine))
+    stop(w, machine)
+    wait_for(record.exists, "no working set was recorded")
+    raw = record.read_bytes()
+    assert raw.startswith(b"KILNWSET") and len(raw) > 50, raw[:60]
+    for data in (raw, raw[:20], b"", os.urandom(len(raw)), raw[:30] + b"\xff\xff\xff\xff" + raw[34:]):
+        record.write_bytes(data)
+        machine = restored(w, "one")
+        assert state(vsock_of(w, machine))
+        stop(w, machine)
+        same(record.read_bytes(), data)
+    good(w.kiln("snapshot", "verify", "one"))
+    good(w.kiln("snapshot", "rm", "one"))
+
+
 def test_a_killed_machine_leaves_no_half_a_snapshot(w):
     for n in range(12):
         m = Boot(w)
