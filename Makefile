@@ -45,6 +45,10 @@ bench: all
 bench-engine: all
 	@BUILD=$(BUILD) bench/engine.py $(ARGS)
 
+# kiln run from a template and cold, beside runc: docs/snapshots.md. ARGS="--runs 10", ...
+bench-start: all
+	@BUILD=$(BUILD) bench/start.py $(ARGS)
+
 fmt:
 	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
 
@@ -60,4 +64,4 @@ kernel-debian:
 clean:
 	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 
-.PHONY: all deps quickstart check asan fuzz bench bench-engine fmt install kernel kernel-debian clean
+.PHONY: all deps quickstart check asan fuzz bench bench-engine bench-start fmt install kernel kernel-debian clean

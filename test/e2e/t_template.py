@@ -183,4 +183,23 @@ def test_translated_code_is_kept_and_may_be_damaged(w):
     same(kept_code(w), [])
 
 
+def resources(w):
+    """What machines could leave behind, here and in the store."""
+    files = sum(1 for _ in w.folder.rglob("*"))
+    bytes_ = sum(f.stat().st_size for f in (w.folder / "store").rglob("*") if f.is_file())
+    return files, bytes_, len(os.listdir("/proc/self/fd")), len(w.processes())
+
+
+def test_soak(w):
+    """SOAK machines start and stop; nothing grows. Many of them by KILN_SOAK=2000."""
+    for _ in range(2):
+        status(run(w, "true"), 0)
+    before = resources(w)
+    for i in range(int(os.environ.get("KILN_SOAK") or 12)):
+        done = run(w, "sh", "-c", f"echo {i}; exit {i % 3}")
+        same((done.returncode, done.stdout), (i % 3, b"%d\n" % i))
+    w.assert_no_processes()
+    same(resources(w), before)
+
+
 sys.exit(main(globals()))
