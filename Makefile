@@ -22,7 +22,7 @@ $(BUILD)/build.ninja:
 	@meson setup --prefix $(PREFIX) $(BUILD)
 
 deps:
-	@tools/deps.sh
+	@tools/deps.sh build check kernel
 
 quickstart:
 	@BUILD=$(BUILD) tools/quickstart.sh
