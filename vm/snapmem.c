@@ -1,6 +1,7 @@
 #include "vm/snapmem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@ enum {
     MAPS_MAX = 1024,    /* of one snapshot; the kernel has 65530 for a process */
     EXTENT_BYTES_MAX = SNAPFILE_EXTENT_PAGES * MEM_PAGE,
     ZSTD_LEVEL = 1,
+    WRITEBACK_BYTES = 8 << 20,
 };
 
 static bool is_zero(const uint8_t *p, size_t len)
@@ -182,15 +184,25 @@ int snapmem_write(const struct mem *m, const uint64_t *candidates, bool diff, in
                   struct snapfile *f, struct err *e)
 {
     int r = make_plan(m, candidates, diff, f, e);
+    uint64_t begun = 0, since = 0;
 
     for (size_t i = 0; r == 0 && i < f->n_extents; i++) {
         struct snap_extent *x = &f->extent[i];
         size_t len = (size_t)x->pages * MEM_PAGE;
+        uint64_t at = (uint64_t)x->first * MEM_PAGE;
         const uint8_t *p = mem_page_at(m, x->first);
 
         x->crc = crc32c(0, p, len);
-        if (!f->compressed)
-            r = write_at(fd, p, len, (uint64_t)x->first * MEM_PAGE, e);
+        if (f->compressed)
+            continue;
+        r = write_at(fd, p, len, at, e);
+        since += len;
+        if (since >= WRITEBACK_BYTES) { /* the disk works while we do: less is left for fsync(2) */
+            (void)sync_file_range(fd, (off_t)begun, (off_t)(at + len - begun),
+                                  SYNC_FILE_RANGE_WRITE);
+            begun = at + len;
+            since = 0;
+        }
     }
     if (r == 0 && f->compressed)
         return write_packed(m, fd, f, e);
