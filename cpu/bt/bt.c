@@ -78,6 +78,16 @@ static bool run_one(struct bt_cpu *c, uint32_t site)
     return true;
 }
 
+/* The block of which it was the window has been left. */
+static void window_crossed(struct bt_cpu *c, unsigned off)
+{
+    const uint8_t *page;
+    gpa_t gpa;
+
+    if (c->stop == SOFT_OK && mmu_fetch_page(&c->v, c->page_lin, &gpa, &page) == SOFT_OK && page)
+        btcache_crossed(c->bv, gpa | off);
+}
+
 const uint8_t *bt_on_miss(struct bt_cpu *c, uint64_t lin, const uint8_t *site)
 {
     struct miss_site m;
@@ -99,7 +109,10 @@ const uint8_t *bt_on_miss(struct bt_cpu *c, uint64_t lin, const uint8_t *site)
             return site + m.found;
         }
     }
-    return run_one(c, m.site) ? site + m.after : NULL;
+    bool done = run_one(c, m.site);
+    if (there && m.leads)
+        window_crossed(c, m.site & SITE_OFF);
+    return done ? site + m.after : NULL;
 }
 
 const uint8_t *bt_on_interp(struct bt_cpu *c, uint64_t unused, const uint8_t *site)

@@ -32,6 +32,8 @@ enum {
     BLOCK_BYTES_MAX = 16384, /* of code one block may need */
     BLOCK_LINKS = 2,
     WINDOWS_MAX = 16,
+    CROSSED_SIZE = 4096,
+    CROSSED_MAX = 8,
 };
 
 struct btlb_entry {
@@ -188,9 +190,12 @@ struct bt_vm {
     uint32_t modes[MODES_MAX];
     unsigned n_modes;
     block_ref hash[1 << BLOCK_HASH_BITS];
-    block_ref *by_page;   /* [ram pages], lazily touched */
-    struct smc *smc;      /* the same */
-    struct block *blocks; /* arena */
+    block_ref *by_page; /* [ram pages], lazily touched */
+    struct smc *smc;    /* the same */
+    _Atomic uint8_t
+        crossed[CROSSED_SIZE]; /* hashed by the leading instruction's address: how often a
+                                * window crossed a page, up to CROSSED_MAX: no window */
+    struct block *blocks;      /* arena */
     unsigned n_blocks, max_blocks;
     struct bt_cpu *cpu[CPUS_MAX]; /* owned, by vCPU index */
     uint64_t kills;               /* counts deaths of blocks: code under execution may be stale */
@@ -213,6 +218,7 @@ struct miss_site { /* stub_miss: T0 = linear address ^ tag, T1 = index */
     int16_t retry, found; /* relative to this struct: the look-up; where it has led to T0 */
     int16_t after;        /* behind the instruction */
     uint8_t bytes, align; /* of the access; 0: at any address */
+    bool leads;           /* a window */
 } __attribute__((packed));
 struct interp_site { /* stub_interp goes on behind it */
     uint16_t site;
@@ -239,6 +245,7 @@ struct lookup {
     const uint8_t *retry; /* executable address of the look-up */
     const uint8_t *found; /* and of its end */
     uint8_t bytes, align;
+    bool leads;
     const uint8_t *after; /* executable address behind the instruction */
     uint32_t site;
 };
@@ -281,6 +288,10 @@ void btcache_kill_one(struct bt_vm *b, struct block *k);
 void btcache_link(struct bt_vm *b, struct link *l, struct block *to);
 void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks); /* blocks made from them */
 void btcache_flush(struct bt_vm *b);                               /* the world is stopped */
+
+/* A window that the instruction at gpa leads crossed a page: after some times there is none. */
+void btcache_crossed(struct bt_vm *b, gpa_t gpa);
+bool btcache_crosses(const struct bt_vm *b, gpa_t gpa);
 
 /* Is the code at gpa, of RAM page `page`, in a hot part? */
 bool btcache_hot(struct bt_vm *b, int64_t page, gpa_t gpa);

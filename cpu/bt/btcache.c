@@ -240,6 +240,32 @@ static void kill_in(struct bt_vm *b, int64_t page, uint64_t chunks, unsigned die
     }
 }
 
+static unsigned crossed_slot(gpa_t gpa)
+{
+    return (unsigned)(gpa * 0x9e3779b97f4a7c15ull >> 52) & (CROSSED_SIZE - 1);
+}
+
+bool btcache_crosses(const struct bt_vm *b, gpa_t gpa)
+{
+    return atomic_load_explicit(&b->crossed[crossed_slot(gpa)], memory_order_relaxed) >=
+           CROSSED_MAX;
+}
+
+void btcache_crossed(struct bt_vm *b, gpa_t gpa)
+{
+    unsigned died[2] = {0};
+
+    if (btcache_crosses(b, gpa))
+        return;
+    atomic_fetch_add_explicit(&b->crossed[crossed_slot(gpa)], 1, memory_order_relaxed);
+    if (!btcache_crosses(b, gpa))
+        return;
+    pthread_mutex_lock(&b->lock);
+    kill_in(b, mem_page(b->vm->c.mem, gpa), mem_chunks(gpa & (MEM_PAGE - 1), 1), died);
+    b->kills++;
+    pthread_mutex_unlock(&b->lock);
+}
+
 void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
 {
     struct smc *smc = &b->smc[page];
@@ -280,6 +306,7 @@ void btcache_flush(struct bt_vm *b)
     for (unsigned i = 0; i < b->n_blocks; i++)
         b->by_page[mem_page(b->vm->c.mem, b->blocks[i].gpa)] = 0;
     memset(b->hash, 0, sizeof(b->hash));
+    memset(b->crossed, 0, sizeof(b->crossed));
     b->n_blocks = 0;
     b->code.e.p = b->after_stubs;
     b->code.e.full = false;

@@ -47,6 +47,7 @@ void btmem_cold(struct emit *e, const struct bt_vm *b, bool vec, const struct lo
         .after = (int16_t)(l->after - here),
         .bytes = l->bytes,
         .align = l->align,
+        .leads = l->leads,
     };
     emit_bytes(e, &m, sizeof(m));
 }

@@ -194,6 +194,8 @@ struct lookup *xinsn_look_up(struct xlat *x, unsigned i, bool write, unsigned by
 {
     struct lookup *l = &x->cold[x->n_cold++];
 
+    l->leads = false;
+
     l->site = x->off[i] | (xflow_ends(x->kind[i].way) ? SITE_ENDS : 0);
     btmem_lookup(x->e, l, x->set, write, bytes, align);
     return l;
@@ -234,6 +236,7 @@ struct place xinsn_reach(struct xlat *x, unsigned i, const ZydisDecodedOperand *
     p.l = xinsn_look_up(x, i, w ? w->write : write, w ? w->span : bytes, align);
     if (w) {
         p.l->site |= SITE_ENDS;
+        p.l->leads = true;
         emit_store_gs(x->e, T0, slot(a));
     }
     return p;

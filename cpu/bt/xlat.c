@@ -364,7 +364,7 @@ struct block *xlat_block(struct bt_cpu *c, gpa_t gpa, const uint8_t *page, uint3
     if (*alone)
         return NULL;
     liveness(x);
-    xwindow_plan(x);
+    xwindow_plan(x, b);
     if (!mark(x, c))
         return NULL;
     pthread_mutex_lock(&b->lock);

@@ -159,7 +159,7 @@ void xsys_emit(struct xlat *x, unsigned i);
 bool xlat_straddles(struct xlat *x, int64_t off);
 
 /* --- xwindow.c */
-void xwindow_plan(struct xlat *x);
+void xwindow_plan(struct xlat *x, const struct bt_vm *b);
 
 /* --- xflow.c */
 bool xflow_ends(enum way w); /* the instruction ends its block */

@@ -4,7 +4,8 @@
  * which leaves EFLAGS alone besides. The look-up asks for write rights if any of them writes.
  *
  * A window that crosses a page is no window: the leader is interpreted then, and the block left, so
- * that the next one begins behind it. */
+ * that the next one begins behind it. Where that happens again and again, the accesses are made one
+ * by one. */
 #include "cpu/bt/xlat_priv.h"
 
 enum { SPAN_MAX = 64, STACK_SPAN_MAX = 128 }; /* bytes */
@@ -15,7 +16,7 @@ struct plan {
     int32_t sp;      /* what was added to RSP since the block began, while that is known */
     struct {
         int32_t low, high;
-        unsigned n;
+        unsigned n, leader;
         bool write;
     } w[BLOCK_INSNS_MAX];
     unsigned n;
@@ -86,6 +87,7 @@ static void join(struct xlat *x, unsigned i, struct plan *p, const struct reach 
         n = (int)p->n++;
         p->open[r->base] = n;
         p->w[n].n = 0;
+        p->w[n].leader = i;
         p->w[n].write = false;
         low = r->at;
         high = r->at + (int32_t)r->bytes;
@@ -153,7 +155,7 @@ static void close_changed(const struct xlat *x, unsigned i, struct plan *p)
         memset(p->open, -1, sizeof(p->open));
 }
 
-void xwindow_plan(struct xlat *x)
+void xwindow_plan(struct xlat *x, const struct bt_vm *b)
 {
     struct plan p = {0};
     struct reach r;
@@ -169,7 +171,8 @@ void xwindow_plan(struct xlat *x)
     int8_t slot[BLOCK_INSNS_MAX];
     for (unsigned n = 0; n < p.n; n++) {
         slot[n] = -1;
-        if (p.w[n].n < 2 || x->n_windows == WINDOWS_MAX)
+        if (p.w[n].n < 2 || x->n_windows == WINDOWS_MAX ||
+            btcache_crosses(b, x->part[0].gpa + x->off[p.w[n].leader]))
             continue;
         slot[n] = (int8_t)x->n_windows;
         x->window[x->n_windows++] = (struct window){
