@@ -40,6 +40,8 @@ struct run {
     char machine_id[33];
     int signal; /* the last that came */
     char vsock[RUNDIR_PATH_MAX + 16];
+    bool ahead;               /* everything was said to the agent at once */
+    bool bad_command;         /* one that could not even be sent */
     bool keep_code;           /* the template has none yet */
     struct template template; /* where it is to start from one */
     sigset_t old_mask;
@@ -141,59 +143,6 @@ static int boot(struct run *r, struct err *e)
     return rc;
 }
 
-static int go_on(struct run *r, struct err *e)
-{
-    const struct run_conf *c = r->c;
-    CLEANUP(fd) int theirs = -1;
-    CLEANUP(fd) int ours = -1;
-    struct vm_conf vc;
-    int rc = session_pair(&theirs, &ours, e);
-
-    guestconf_fill(c, r->vsock, true, &vc);
-    vc.vsock_client = theirs;
-    trace_set(c->trace, TRACE_READY);
-    r->keep_code = access(r->template.code, F_OK) < 0;
-    struct vmm_conf vmm = {.vm = &vc,
-                           .dir = &r->dir,
-                           .trace = c->trace,
-                           .seed = r->template.dir,
-                           .code = r->template.code,
-                           .note = r->template.note};
-    if (rc == 0)
-        rc = vmm_start(&vmm, &r->vmm, e);
-    trace_set(c->trace, TRACE_FORKED);
-    cleanup_fd(&theirs); /* so that its end is seen */
-    theirs = -1;
-    r->watch.machine_fd = r->vmm.report_fd;
-    if (rc == 0)
-        rc = session_open_pair(take_fd(&ours), &r->watch, BOOT_MS, &r->s, e);
-    return rc;
-}
-
-/* A template that cannot be used any more is dropped, and the machine boots. */
-static int start_machine(struct run *r, struct err *e)
-{
-    int rc = make_machine_id(r, e);
-
-    if (rc == 0)
-        rc = make_folder(r, e);
-    if (rc == 0)
-        rc = get_template(r, e);
-    if (rc <= 0)
-        return rc < 0 ? rc : boot(r, e);
-    rc = go_on(r, e);
-    if (rc != -ECONNRESET || r->vmm.pid <= 0)
-        return rc;
-    rc = vmm_why(&r->vmm, e);
-    if (rc != -EBADMSG && rc != -ESTALE && rc != -ENOENT && rc != -EPROTONOSUPPORT &&
-        rc != -ENOTSUP)
-        return rc;
-    vmm_stop(&r->vmm);
-    r->watch.machine_fd = -1;
-    template_discard(&r->template);
-    return boot(r, e);
-}
-
 static int set_up(struct run *r, struct err *e)
 {
     const struct run_conf *c = r->c;
@@ -260,6 +209,79 @@ static int start_process(struct run *r, int tty, struct err *e)
         .cols = ws.ws_col,
     };
     return session_start(r->s, &p, e);
+}
+
+/* ---- from a template, or by booting */
+
+/* Everything is said before the machine runs; what remains is to hear the answers. */
+static int say_all(struct run *r, int ours, int tty, struct err *e)
+{
+    int rc = session_call(ours, &r->watch, &r->s, e);
+
+    r->ahead = true;
+    if (rc == 0)
+        rc = set_up(r, e);
+    if (rc == 0) {
+        rc = start_process(r, tty, e);
+        r->bad_command = rc < 0;
+    }
+    return rc == 0 ? session_await(r->s, BOOT_MS, e) : rc;
+}
+
+static int go_on(struct run *r, int tty, struct err *e)
+{
+    const struct run_conf *c = r->c;
+    CLEANUP(fd) int theirs = -1;
+    CLEANUP(fd) int ours = -1;
+    struct vm_conf vc;
+    int rc = session_pair(&theirs, &ours, e);
+
+    guestconf_fill(c, r->vsock, true, &vc);
+    vc.vsock_client = theirs;
+    trace_set(c->trace, TRACE_READY);
+    r->keep_code = access(r->template.code, F_OK) < 0;
+    struct vmm_conf vmm = {.vm = &vc,
+                           .dir = &r->dir,
+                           .trace = c->trace,
+                           .seed = r->template.dir,
+                           .code = r->template.code,
+                           .note = r->template.note};
+    if (rc == 0)
+        rc = vmm_start(&vmm, &r->vmm, e);
+    trace_set(c->trace, TRACE_FORKED);
+    cleanup_fd(&theirs); /* so that its end is seen */
+    theirs = -1;
+    r->watch.machine_fd = r->vmm.report_fd;
+    if (rc == 0)
+        rc = say_all(r, take_fd(&ours), tty, e);
+    return rc;
+}
+
+/* A template that cannot be used any more is dropped, and the machine boots. */
+static int start_machine(struct run *r, int tty, struct err *e)
+{
+    int rc = make_machine_id(r, e);
+
+    if (rc == 0)
+        rc = make_folder(r, e);
+    if (rc == 0)
+        rc = get_template(r, e);
+    if (rc <= 0)
+        return rc < 0 ? rc : boot(r, e);
+    rc = go_on(r, tty, e);
+    if (rc != -ECONNRESET || r->vmm.pid <= 0)
+        return rc;
+    rc = vmm_why(&r->vmm, e);
+    if (rc != -EBADMSG && rc != -ESTALE && rc != -ENOENT && rc != -EPROTONOSUPPORT &&
+        rc != -ENOTSUP)
+        return rc;
+    vmm_stop(&r->vmm);
+    session_close(r->s);
+    r->s = NULL;
+    r->ahead = r->bad_command = false;
+    r->watch.machine_fd = -1;
+    template_discard(&r->template);
+    return boot(r, e);
 }
 
 static int pump(struct run *r, int tty, int *status, struct err *e)
@@ -351,16 +373,16 @@ static int run(struct run *r, struct err *e)
     if (c->booting)
         c->booting(c->ctx, true);
     if (rc == 0)
-        rc = start_machine(r, e);
+        rc = start_machine(r, tty, e);
     trace_set(c->trace, TRACE_AGENT);
     if (rc == 0)
-        rc = set_up(r, e);
+        rc = r->ahead ? session_await(r->s, BOOT_MS, e) : set_up(r, e);
     trace_set(c->trace, TRACE_MOUNTED);
     if (c->booting)
         c->booting(c->ctx, false);
     if (rc < 0)
-        return failure_status(r, rc, e);
-    rc = start_process(r, tty, e);
+        return r->bad_command ? start_status(r, rc, e) : failure_status(r, rc, e);
+    rc = r->ahead ? session_await(r->s, BOOT_MS, e) : start_process(r, tty, e);
     trace_set(c->trace, TRACE_STARTED);
     if (rc < 0)
         return start_status(r, rc, e);

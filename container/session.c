@@ -125,36 +125,80 @@ int session_pair(int *theirs, int *ours, struct err *e)
     return 0;
 }
 
-static int hello(struct session *s, uint64_t deadline, struct err *e)
-{
-    struct proto_frame f;
-    struct proto_field_view v;
-    uint64_t version = 0;
-    size_t pos = 0;
-
-    proto_begin(&s->out, PROTO_HELLO, 0);
-    proto_put_u32(&s->out, PF_VERSION, PROTO_VERSION);
-    BUG_ON(proto_end(&s->out) < 0);
-    int r = wire_send(s, deadline, e);
-    if (r == 0)
-        r = wire_next(s, deadline, &f, e);
-    if (r < 0)
-        return r;
-    while (proto_field_next(&f, &pos, &v) == 1)
-        if (v.id == PF_VERSION && proto_field_u64(&v, &version) < 0)
-            version = 0;
-    bool known = f.type == PROTO_HELLO && version >= PROTO_VERSION;
-    wire_drop(s, &f);
-    return known ? 0 : err_set(e, -EPROTO, "the agent speaks another protocol");
-}
-
 static uint64_t deadline_in(int timeout_ms)
 {
     return timeout_ms < 0 ? UINT64_MAX : wire_now_ms() + (uint64_t)timeout_ms;
 }
 
-int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struct session **ret,
-                    struct err *e)
+/* Does the agent speak our protocol? */
+static int check_hello(const struct proto_frame *f, struct err *e)
+{
+    struct proto_field_view v;
+    uint64_t version = 0;
+    size_t pos = 0;
+
+    while (proto_field_next(f, &pos, &v) == 1)
+        if (v.id == PF_VERSION && proto_field_u64(&v, &version) < 0)
+            version = 0;
+    return version >= PROTO_VERSION ? 0 : err_set(e, -EPROTO, "the agent speaks another protocol");
+}
+
+/* The answer `want`, or an ERROR. */
+static int answer(struct session *s, enum proto_type want, uint64_t deadline, struct err *e)
+{
+    struct proto_frame f;
+    int r = wire_next(s, deadline, &f, e);
+
+    if (r < 0)
+        return r;
+    if (f.type == PROTO_ERROR)
+        r = wire_error(&f, e);
+    else if (f.type != want)
+        r = err_set(e, -EPROTO, "the agent answered with frame type %u", f.type);
+    else if (want == PROTO_HELLO)
+        r = check_hello(&f, e);
+    wire_drop(s, &f);
+    return r;
+}
+
+/* Send s->out and wait for the answer `want`, or have it awaited later. */
+static int ask(struct session *s, enum proto_type want, uint64_t deadline, struct err *e)
+{
+    int r = wire_send(s, deadline, e);
+
+    if (r < 0 || !s->ahead)
+        return r < 0 ? r : answer(s, want, deadline, e);
+    BUG_ON(s->n_expect == SESSION_AHEAD_MAX);
+    s->expect[s->n_expect++] = want;
+    return 0;
+}
+
+int session_await(struct session *s, int timeout_ms, struct err *e)
+{
+    uint64_t deadline = deadline_in(timeout_ms);
+    enum proto_type want = s->expect[0];
+
+    BUG_ON(s->n_expect == 0);
+    int r = s->called ? wait_port(s->fd, &s->watch, deadline, e) : 0;
+    if (r < 0)
+        return r;
+    s->called = false;
+    s->ahead = --s->n_expect > 0;
+    memmove(s->expect, s->expect + 1, s->n_expect * sizeof(s->expect[0]));
+    return answer(s, want, deadline, e);
+}
+
+static int hello(struct session *s, uint64_t deadline, struct err *e)
+{
+    proto_begin(&s->out, PROTO_HELLO, 0);
+    proto_put_u32(&s->out, PF_VERSION, PROTO_VERSION);
+    BUG_ON(proto_end(&s->out) < 0);
+    return ask(s, PROTO_HELLO, deadline, e);
+}
+
+/* Owns fd, also on failure. `ahead`: behind a socket device that was not asked for the port yet. */
+static int begin(int fd, const struct session_watch *w, bool ahead, int timeout_ms,
+                 struct session **ret, struct err *e)
 {
     struct session *s = calloc(1, sizeof(*s));
 
@@ -164,14 +208,29 @@ int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struc
     }
     s->fd = fd;
     s->watch = *w;
-    int r = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_errno(e, -errno, "session")
-                                               : hello(s, deadline_in(timeout_ms), e);
+    s->ahead = s->called = ahead;
+    int r = ahead ? ask_port(fd, e) : 0;
+    if (r == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        r = err_errno(e, -errno, "session");
+    if (r == 0)
+        r = hello(s, deadline_in(timeout_ms), e);
     if (r < 0) {
         session_close(s);
         return r;
     }
     *ret = s;
     return 0;
+}
+
+int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struct session **ret,
+                    struct err *e)
+{
+    return begin(fd, w, false, timeout_ms, ret, e);
+}
+
+int session_call(int ours, const struct session_watch *w, struct session **ret, struct err *e)
+{
+    return begin(ours, w, true, ANSWER_MS, ret, e);
 }
 
 int session_open(const char *vsock_path, int listen_fd, const struct session_watch *w,
@@ -213,25 +272,6 @@ static void put_opt(struct session *s, enum proto_field id, const char *v)
         proto_put_str(&s->out, id, v);
 }
 
-/* Send s->out and wait for the answer `want`, or an ERROR. */
-static int ask(struct session *s, enum proto_type want, struct err *e)
-{
-    uint64_t deadline = deadline_in(ANSWER_MS);
-    struct proto_frame f;
-    int r = wire_send(s, deadline, e);
-
-    if (r == 0)
-        r = wire_next(s, deadline, &f, e);
-    if (r < 0)
-        return r;
-    if (f.type == PROTO_ERROR)
-        r = wire_error(&f, e);
-    else if (f.type != want)
-        r = err_set(e, -EPROTO, "the agent answered with frame type %u", f.type);
-    wire_drop(s, &f);
-    return r;
-}
-
 /* Fields that make a machine itself. */
 static int put_identity(struct session *s, const struct session_setup *c, struct err *e)
 {
@@ -256,7 +296,7 @@ int session_identity(struct session *s, const struct session_setup *c, struct er
         return r;
     if (proto_end(&s->out) < 0)
         return err_set(e, -E2BIG, "the machine's name exceeds %d bytes", PROTO_FRAME_MAX);
-    return ask(s, PROTO_IDENTITY_OK, e);
+    return ask(s, PROTO_IDENTITY_OK, deadline_in(ANSWER_MS), e);
 }
 
 int session_setup(struct session *s, const struct session_setup *c, struct err *e)
@@ -275,7 +315,7 @@ int session_setup(struct session *s, const struct session_setup *c, struct err *
         proto_put(&s->out, PF_MOUNT, c->mounts[i], c->mount_len[i]);
     if (proto_end(&s->out) < 0)
         return err_set(e, -E2BIG, "the machine's description exceeds %d bytes", PROTO_FRAME_MAX);
-    return ask(s, PROTO_SETUP_OK, e);
+    return ask(s, PROTO_SETUP_OK, deadline_in(ANSWER_MS), e);
 }
 
 /* Add a string to the START; when the frame is full, send it as MORE and begin the next. */
@@ -348,7 +388,7 @@ int session_start(struct session *s, const struct session_process *p, struct err
     proto_put_u32(&s->out, PF_COLS, p->cols);
     if (proto_end(&s->out) < 0)
         return err_set(e, -EINVAL, "the working directory or the user's name is too long");
-    return ask(s, PROTO_STARTED, e);
+    return ask(s, PROTO_STARTED, deadline_in(ANSWER_MS), e);
 }
 
 int session_poweroff(struct session *s, struct err *e)

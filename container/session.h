@@ -47,6 +47,12 @@ int session_pair(int *theirs, int *ours, struct err *e) MUST_CHECK;
 /* The agent behind `ours` (owned from here, also on failure). Errors as session_open(). */
 int session_open_pair(int ours, const struct session_watch *w, int timeout_ms, struct session **ret,
                       struct err *e) MUST_CHECK;
+/* The same without waiting for anything: HELLO, session_setup() and session_start() are sent, so
+ * that all of them are there when the machine comes to itself, and each session_await() gives what
+ * the next of the three would have returned. */
+int session_call(int ours, const struct session_watch *w, struct session **ret,
+                 struct err *e) MUST_CHECK;
+int session_await(struct session *s, int timeout_ms, struct err *e) MUST_CHECK;
 /* The same over a connected stream socket `fd` (owned from here, also on failure). */
 int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struct session **ret,
                     struct err *e) MUST_CHECK;

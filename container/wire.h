@@ -11,11 +11,16 @@
 #include "container/session.h"
 #include "proto/agent.h"
 
+enum { SESSION_AHEAD_MAX = 4 };
 enum { WIRE_IN = PROTO_HDR + PROTO_FRAME_MAX };
 
 struct session {
     int fd; /* owned, non-blocking */
     struct session_watch watch;
+    bool ahead;  /* requests do not wait for their answers: session_await() does */
+    bool called; /* the line "OK" of the socket device is still to come */
+    enum proto_type expect[SESSION_AHEAD_MAX]; /* outstanding answers */
+    unsigned n_expect;
     size_t out_off; /* of out.len: already sent */
     size_t in_len;
     struct proto_buf out; /* one frame on its way */
