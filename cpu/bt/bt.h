@@ -11,7 +11,11 @@
  * bt.c       exec loop, what code calls       btengine.c  the engine object
  * btcache.c  code memory, blocks, links       btstub.c    entry, exit and call-out stubs
  * btmem.c    the inline TLB                   rewrite.c   one instruction with other registers
- * classify.c which way an instruction goes    xlat.c xinsn.c xflow.c  one block */
+ * btperf.c   names for perf                   classify.c  which way an instruction goes
+ * xlat.c     one block                        xwindow.c   which accesses share a look-up
+ * xinsn.c    instructions that compute        xstring.c   MOVS, STOS, LODS
+ * xflow.c    ... that jump                    xswitch.c   SYSCALL, SYSRET, STAC, CLAC
+ * xsys.c     flags words, IF, selectors, bits */
 #ifndef CPU_BT_BT_H
 #define CPU_BT_BT_H
 
