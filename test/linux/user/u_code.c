@@ -214,7 +214,7 @@ static int made_here_run_there(void)
 
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     WANT(pthread_create(&t, NULL, runner, NULL) == 0);
-    for (uint32_t i = 0; i < 600; i++) {
+    for (uint32_t i = 0; i < 200; i++) {
         uint8_t *at = p + i * 48 % (PAGE + 64);
 
         write_function(at, i);
@@ -260,7 +260,7 @@ static int patched_under_way(void)
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     for (int i = 0; i < 2; i++)
         WANT(pthread_create(&t[i], NULL, watcher, p + 3) == 0);
-    for (uint32_t i = 1; i < 600 && !atomic_load(&wrong); i++) {
+    for (uint32_t i = 1; i < 200 && !atomic_load(&wrong); i++) {
         __atomic_store_n((uint32_t *)(void *)(p + 4), i, __ATOMIC_SEQ_CST);
         syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
         atomic_store(&least, i);
