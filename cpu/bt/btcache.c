@@ -217,7 +217,7 @@ void btcache_kill_one(struct bt_vm *b, struct block *k)
     if (*at)
         *at = k->page_next;
     kill(b, k);
-    b->kills++;
+    __atomic_fetch_add(&b->kills, 1, __ATOMIC_RELAXED);
 }
 
 /* Kills blocks made from these chunks, and says how many of them were young and old. */
@@ -262,7 +262,7 @@ void btcache_crossed(struct bt_vm *b, gpa_t gpa)
         return;
     pthread_mutex_lock(&b->lock);
     kill_in(b, mem_page(b->vm->c.mem, gpa), mem_chunks(gpa & (MEM_PAGE - 1), 1), died);
-    b->kills++;
+    __atomic_fetch_add(&b->kills, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&b->lock);
 }
 
@@ -274,7 +274,7 @@ void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
     kill_in(b, page, chunks, died);
     if (!died[0] && !died[1])
         return;
-    b->kills++;
+    __atomic_fetch_add(&b->kills, 1, __ATOMIC_RELAXED);
     if (!died[0]) {
         smc->kills -= smc->kills > 0;
         return;
@@ -310,6 +310,6 @@ void btcache_flush(struct bt_vm *b)
     b->n_blocks = 0;
     b->code.e.p = b->after_stubs;
     b->code.e.full = false;
-    b->kills++;
+    __atomic_fetch_add(&b->kills, 1, __ATOMIC_RELAXED);
     b->flushes++;
 }

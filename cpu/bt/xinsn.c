@@ -315,7 +315,7 @@ static bool copy(struct xlat *x, unsigned i, int32_t disp)
 /* Can copy() succeed? Asked before anything is emitted. */
 bool xinsn_copyable(const struct xlat *x, unsigned i)
 {
-    static uint8_t room[64]; /* never read: rewrite() only measures here */
+    uint8_t room[64]; /* never read: rewrite() only measures here */
     struct use u[USES_MAX];
     struct emit trial = {.p = room, .end = room + sizeof(room)};
     struct regmap m = {0};

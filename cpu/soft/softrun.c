@@ -39,7 +39,10 @@ static void take_init(struct vcpu *v)
     cpu_state_reset(&v->s, v->index, true);
     soft_insn_done(v);
     soft_mode_update(v);
+    /* In the world: who stops it takes write rights out of this TLB. */
+    soft_world_enter(v);
     mmu_flush_all(v);
+    soft_world_leave(v);
 }
 
 static void take_sipi(struct vcpu *v)
@@ -94,8 +97,11 @@ static int take_requests(struct vcpu *v)
         v->s.nmi_pending = true;
     if (req & REQ_TIMER)
         lapic_timer_expired(v);
-    if (req & REQ_FLUSH)
+    if (req & REQ_FLUSH) {
+        soft_world_enter(v);
         mmu_flush_write(v);
+        soft_world_leave(v);
+    }
     if (req & (REQ_INTR | REQ_TIMER))
         v->irq_maybe = true;
     return GO_ON;
