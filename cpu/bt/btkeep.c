@@ -132,7 +132,7 @@ static int check(const struct bt_vm *b, const struct keep_head *h, size_t len, s
     if (h->stubs != stub_bytes(b) || h->block_bytes != sizeof(struct block) ||
         h->count != b->count || h->code > b->code.size - BLOCK_BYTES_MAX ||
         h->blocks + 2 > b->max_blocks || h->ram != mem_size(b->vm->c.mem) || b->n_blocks > 0 ||
-        b->apart)
+        b->apart || b->perf_fd >= 0)
         return err_set(e, -ESTALE, "kept code: made for another machine");
     if (crc32c(0, (const uint8_t *)h + CRC_FROM, len - CRC_FROM) != h->crc)
         return err_set(e, -EBADMSG, "kept code: damaged");

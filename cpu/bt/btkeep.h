@@ -15,7 +15,8 @@
  * (code of lockstep), of write(2). */
 int btkeep_save(struct bt_vm *b, const uint64_t *written, int fd, struct err *e) MUST_CHECK;
 /* Into a machine that has translated nothing yet. Errors: -ESTALE made with other flags or for a
- * larger cache; -EBADMSG damaged; then nothing has changed. */
+ * larger cache, or blocks are to have names for perf; -EBADMSG damaged; then nothing has changed.
+ */
 int btkeep_load(struct bt_vm *b, int fd, struct err *e) MUST_CHECK;
 
 #endif

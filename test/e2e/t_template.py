@@ -183,6 +183,20 @@ def test_translated_code_is_kept_and_may_be_damaged(w):
     same(kept_code(w), [])
 
 
+def test_a_perf_map_names_code_that_a_template_could_have_kept(w):
+    for _ in range(2):  # now code is kept
+        status(run(w, "true"), 0)
+    with w.start("sh", "-c", "echo ready; cat", flags=["-i", "--perf-map"]) as vm:
+        same(vm.stdout.readline(), b"ready\n")
+        maps = [f"/tmp/perf-{pid}.map" for pid in w.processes() if os.path.exists(f"/tmp/perf-{pid}.map")]
+        vm.communicate(timeout=LIMIT)
+    same(len(maps), 1)
+    with open(maps[0]) as f:
+        names = [line.split()[2] for line in f]
+    os.unlink(maps[0])
+    assert len(names) > 5000 and any(n.startswith("guest_u_") for n in names), len(names)
+
+
 def resources(w):
     """What machines could leave behind, here and in the store."""
     files = sum(1 for _ in w.folder.rglob("*"))
