@@ -90,6 +90,9 @@ int vm_switch_engine(struct vm *vm, const char *name, struct err *e)
     s = aligned_alloc(64, (sizeof(*s) * vm->n_cpus + 63) / 64 * 64);
     if (!s)
         return err_set(e, -ENOMEM, "out of memory");
+    bool log = vm->track.how == TRACK_LOG;
+    if (log) /* what the old one alone knows to be written */
+        r = old->vm_dirty_sync(vm->cpus, e);
     for (unsigned i = 0; r >= 0 && i < vm->n_cpus; i++)
         r = old->get(vm->cpu[i].v, &s[i], e);
     if (r >= 0)
@@ -111,6 +114,8 @@ int vm_switch_engine(struct vm *vm, const char *name, struct err *e)
     for (unsigned i = 0; i < vm->n_cpus; i++)
         vm->cpu[i].v = v[i];
     devices_hook(vm);
+    if (log)
+        eng->vm_mem_changed(cpus, true);
     eng->vm_extint(cpus, vm->extint);
     return 0;
 }

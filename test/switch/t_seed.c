@@ -103,6 +103,34 @@ static int chain(const char *guest, const char *a, const char *b, bool compress)
     return bad;
 }
 
+/* What a machine wrote since its snapshot is known across changes of its engine. */
+static int switched(const char *guest, const char *a, const char *b)
+{
+    struct vm *vm = world_new(guest, a);
+    struct err e = {0};
+
+    printf("%s, %s and %s between snapshot and diff:\n", a, b, a);
+    if (vm_start(vm, &e) < 0)
+        die("start", &e);
+    world_let_run(vm, RUN_US);
+    make(vm, "one", NULL, false, false);
+    for (unsigned i = 0; i < 3; i++) {
+        world_let_run(vm, RUN_US);
+        if (vm_pause(vm, &e) < 0 || vm_switch_engine(vm, i % 2 ? a : b, &e) < 0 ||
+            vm_resume(vm, &e) < 0)
+            die("switch", &e);
+    }
+    world_let_run(vm, RUN_US);
+    make(vm, "two", "one", false, true);
+    vm_free(vm);
+    vm = grow("two", a);
+    world_let_run(vm, RUN_US);
+    int bad = world_verdict(vm);
+    if (snapshot_remove(at("two"), &e) < 0 || snapshot_remove(at("one"), &e) < 0)
+        die("remove", &e);
+    return bad;
+}
+
 /* A diff needs a parent that this machine's changes are known since. */
 static int stale_parents(const char *guest)
 {
@@ -173,8 +201,8 @@ static int forked(const char *guest, const char *a, const char *b)
 
 static int all(const char *guest, const char *a, const char *b)
 {
-    return chain(guest, a, b, false) | chain(guest, b, a, true) | forked(guest, a, b) |
-           forked(guest, b, a);
+    return chain(guest, a, b, false) | chain(guest, b, a, true) | switched(guest, a, b) |
+           forked(guest, a, b) | forked(guest, b, a);
 }
 
 int main(int argc, char **argv)
