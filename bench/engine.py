@@ -32,7 +32,7 @@ LINE = re.compile(r"^([a-z0-9-]+) (\d+\.\d+) ([0-9a-f]{16})$")
 END = re.compile(r"^end (\d+\.\d+)$")
 TRANSLATED = re.compile(r"^translated\s+(.*)$")
 CMDLINE = "console=ttyS0 panic=-1 reboot=t quiet cryptomgr.notests mitigations=off tsc=reliable"
-GUEST_TIMEOUT_S = 300
+GUEST_TIMEOUT_S = 900
 PAUSE_MS = 1500  # how long the guest stands still at the end, while its memory is counted
 QUICK_SCALE = 0.1
 INTERP_SCALE = 0.05
