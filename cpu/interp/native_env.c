@@ -19,7 +19,7 @@ static int linear(struct vcpu *v, const struct insn *i, bool write, gva_t *lin)
 {
     int rc = insn_lin(v, i, write, lin);
 
-    return rc || i->memlen <= 2 ? rc : native_align(v, *lin, i->opsize == 2 ? 2 : 4);
+    return rc ? rc : native_align(v, *lin, i->memlen <= 2 || i->opsize == 2 ? 2 : 4);
 }
 
 static int load(struct vcpu *v, const struct insn *i, uint8_t *dst)
