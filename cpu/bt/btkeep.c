@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -123,19 +124,21 @@ int btkeep_save(struct bt_vm *b, const uint64_t *written, int fd, struct err *e)
 
 /* ---- loading ---------------------------------------------------------------- */
 
-static int check(const struct bt_vm *b, const struct keep_head *h, size_t len, struct err *e)
+static size_t bytes_of_code(const struct keep_head *h)
 {
-    if (len < sizeof(*h) || memcmp(h->magic, magic, sizeof(magic)) != 0 || h->stubs > h->code ||
-        h->modes > MODES_MAX ||
-        len != sizeof(*h) + (size_t)h->blocks * sizeof(struct block) + (h->code - h->stubs))
+    return h->code - h->stubs;
+}
+
+static int check(const struct bt_vm *b, const struct keep_head *h, uint64_t len, struct err *e)
+{
+    if (memcmp(h->magic, magic, sizeof(magic)) != 0 || h->stubs > h->code || h->modes > MODES_MAX ||
+        len != sizeof(*h) + (uint64_t)h->blocks * sizeof(struct block) + bytes_of_code(h))
         return err_set(e, -EBADMSG, "kept code: not a file of it");
     if (h->stubs != stub_bytes(b) || h->block_bytes != sizeof(struct block) ||
         h->count != b->count || h->code > b->code.size - BLOCK_BYTES_MAX ||
-        h->blocks + 2 > b->max_blocks || h->ram != mem_size(b->vm->c.mem) || b->n_blocks > 0 ||
-        b->apart || b->perf_fd >= 0)
+        (uint64_t)h->blocks + 2 > b->max_blocks || h->ram != mem_size(b->vm->c.mem) ||
+        b->n_blocks > 0 || b->apart || b->perf_fd >= 0)
         return err_set(e, -ESTALE, "kept code: made for another machine");
-    if (crc32c(0, (const uint8_t *)h + CRC_FROM, len - CRC_FROM) != h->crc)
-        return err_set(e, -EBADMSG, "kept code: damaged");
     return 0;
 }
 
@@ -147,14 +150,8 @@ static void watch(struct bt_vm *b, const struct block *k)
     atomic_fetch_or_explicit(&b->vm->c.mem->code[page], k->chunks, memory_order_relaxed);
 }
 
-static void restore(struct bt_vm *b, const struct keep_head *h)
+static void revive(struct bt_vm *b, const struct keep_head *h)
 {
-    const struct block *kept = (const struct block *)(h + 1);
-
-    /* One call instead of a fault for each page. */
-    (void)madvise(b->code.rw, h->code, MADV_POPULATE_WRITE);
-    memcpy(b->after_stubs, kept + h->blocks, h->code - h->stubs);
-    memcpy(b->blocks, kept, h->blocks * sizeof(*kept));
     b->code.e.p = b->code.rw + h->code;
     memcpy(b->modes, h->mode, sizeof(b->modes));
     b->n_modes = h->modes;
@@ -172,19 +169,36 @@ static void restore(struct bt_vm *b, const struct keep_head *h)
     }
 }
 
+static bool read_all(int fd, const struct iovec *v, int n)
+{
+    size_t want = 0;
+
+    for (int i = 0; i < n; i++)
+        want += v[i].iov_len;
+    return readv(fd, v, n) == (ssize_t)want;
+}
+
 int btkeep_load(struct bt_vm *b, int fd, struct err *e)
 {
+    struct keep_head h;
     struct stat st;
 
-    if (fstat(fd, &st) < 0 || st.st_size <= 0)
-        return err_set(e, -EBADMSG, "kept code: an empty file");
-    size_t len = (size_t)st.st_size;
-    void *p = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-    if (p == MAP_FAILED)
-        return err_errno(e, -errno, "kept code");
-    int r = check(b, p, len, e);
-    if (r == 0)
-        restore(b, p);
-    munmap(p, len);
-    return r;
+    if (fstat(fd, &st) < 0 || read(fd, &h, sizeof(h)) != sizeof(h))
+        return err_set(e, -EBADMSG, "kept code: not a file of it");
+    int r = check(b, &h, (uint64_t)st.st_size, e);
+    if (r < 0)
+        return r;
+    struct iovec v[] = {{b->blocks, h.blocks * sizeof(*b->blocks)},
+                        {b->after_stubs, bytes_of_code(&h)}};
+    /* One call instead of a fault for each page. */
+    (void)madvise(b->code.rw, h.code, MADV_POPULATE_WRITE);
+    (void)madvise(b->blocks, v[0].iov_len, MADV_POPULATE_WRITE);
+    bool whole = read_all(fd, v, ARRAY_LEN(v));
+    uint32_t crc = crc32c(0, (const uint8_t *)&h + CRC_FROM, sizeof(h) - CRC_FROM);
+    for (unsigned i = 0; i < ARRAY_LEN(v); i++)
+        crc = crc32c(crc, v[i].iov_base, v[i].iov_len);
+    if (!whole || crc != h.crc)
+        return err_set(e, -EBADMSG, "kept code: damaged");
+    revive(b, &h);
+    return 0;
 }
