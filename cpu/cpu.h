@@ -28,7 +28,7 @@ struct cpu_vm; /* engine-private: what the vCPUs of one machine share */
 enum { /* bt: bytes of generated code that are kept; more than it holds flushes it */
        CPU_CODE_CACHE_MIN = 1 << 20,
        CPU_CODE_CACHE_MAX = 1 << 30,
-       CPU_CODE_CACHE_DEFAULT = 24 << 20,
+       CPU_CODE_CACHE_DEFAULT = 20 << 20,
 };
 
 struct cpu_vm_conf { /* all borrowed, outlive the cpu_vm */
