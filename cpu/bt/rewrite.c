@@ -96,6 +96,29 @@ static void emit_modrm(struct emit *e, const struct xinsn *x, const struct field
         emit_1(e, (uint8_t)(0xc0 | (f->reg & 7) << 3 | (f->rm & 7)));
 }
 
+/* Each once, and of F2 and F3 the last: a copy that needs REX or a displacement where the original
+ * had none must not become longer than 15 bytes. */
+static void emit_prefixes(struct emit *e, const ZydisDecodedInstructionRaw *raw)
+{
+    uint8_t rep = 0;
+    bool size = false, lock = false;
+
+    for (unsigned i = 0; i < raw->prefix_count; i++) {
+        uint8_t p = raw->prefixes[i].value;
+
+        size |= p == 0x66;
+        lock |= p == 0xf0;
+        if (p == 0xf2 || p == 0xf3)
+            rep = p;
+    }
+    if (size)
+        emit_1(e, 0x66);
+    if (lock)
+        emit_1(e, 0xf0);
+    if (rep)
+        emit_1(e, rep);
+}
+
 static bool legacy(struct emit *e, const struct xinsn *x, const struct fields *f)
 {
     const ZydisDecodedInstructionRaw *raw = &x->z.raw;
@@ -115,12 +138,7 @@ static bool legacy(struct emit *e, const struct xinsn *x, const struct fields *f
     if (f->has_high && need_rex)
         return false;
 
-    for (unsigned i = 0; i < raw->prefix_count; i++) {
-        uint8_t p = raw->prefixes[i].value;
-
-        if (p == 0x66 || p == 0xf2 || p == 0xf3 || p == 0xf0)
-            emit_1(e, p);
-    }
+    emit_prefixes(e, raw);
     if (need_rex)
         emit_1(e, rex);
     unsigned at = raw->prefix_count, end = modrm ? raw->modrm.offset : x->z.length - imm_bytes(x);

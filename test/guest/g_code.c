@@ -214,6 +214,34 @@ static int strings_and_faults(void)
     return 0;
 }
 
+/* Instructions of 15 bytes, most of them prefixes that say the same again. */
+static int as_long_as_they_get(void)
+{
+#define P4 "0x66, 0x66, 0x66, 0x66, "
+    uint64_t va = page(57), ax = 100;
+    volatile uint16_t *w = (volatile uint16_t *)va;
+
+    for (unsigned round = 0; round < 2; round++, ax = 100) {
+        for (unsigned i = 0; i < 16; i++)
+            w[i] = 1;
+        __asm__ volatile("movq %1, %%r8; movl $7, %%r9d; addl %%eax, (%%rdx)\n\t"
+                         ".byte " P4 P4 P4 "0x01, 0x42, 0x04\n\t" /* addw %ax, 4(%rdx) */
+                         ".byte " P4 P4 "0x66, 0x66, 0x66, 0x41, 0x01, 0x40, 0x08\n\t" /* 8(%r8) */
+                         ".byte " P4 P4 "0xf0, 0xf0, 0x66, 0xf0, 0x66, 0x01, 0x02\n\t" /* (%rdx) */
+                         ".byte " P4 P4 P4 "0x83, 0x02, 0x01\n\t" /* addw $1, (%rdx) */
+                         ".byte " P4 P4 P4 "0x66, 0x01, 0xc0\n\t" /* addw %ax, %ax */
+                         ".byte " P4 P4 P4 "0x41, 0x01, 0xc1\n\t" /* addw %ax, %r9w */
+                         "movw %%r9w, 30(%%rdx)"
+                         : "+a"(ax)
+                         : "d"(va)
+                         : "r8", "r9", "memory", "cc");
+        CHECK(45, w[0] == 202 && w[2] == 101 && w[4] == 101 && w[1] == 1);
+        CHECK(46, ax == 200 && w[15] == 207);
+    }
+    return 0;
+#undef P4
+}
+
 /* Data in a page that holds code is reached by another way, which asks for alignment, too. */
 static int data_beside_code(void)
 {
@@ -316,6 +344,7 @@ int guest(void)
     r = r ? r : flags_outlive_a_fault();
     r = r ? r : code_across_pages();
     r = r ? r : strings_and_faults();
+    r = r ? r : as_long_as_they_get();
     r = r ? r : data_beside_code();
     return r ? r : segment_overrides();
 }
