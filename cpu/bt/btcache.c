@@ -281,7 +281,7 @@ void btcache_kill(struct bt_vm *b, int64_t page, uint64_t chunks)
     }
     if (++smc->kills < SMC_KILLS)
         return;
-    smc->hot |= chunks;
+    __atomic_fetch_or(&smc->hot, chunks, __ATOMIC_RELAXED);
     smc->kills = SMC_KILLS;
     atomic_store_explicit(&smc->steps, 0, memory_order_relaxed);
 }
@@ -295,7 +295,7 @@ bool btcache_hot(struct bt_vm *b, int64_t page, gpa_t gpa)
     if (atomic_fetch_add_explicit(&smc->steps, 1, memory_order_relaxed) < SMC_STEPS)
         return true;
     pthread_mutex_lock(&b->lock);
-    smc->hot = 0;
+    __atomic_store_n(&smc->hot, 0, __ATOMIC_RELAXED);
     smc->kills = SMC_KILLS - SMC_AGAIN;
     pthread_mutex_unlock(&b->lock);
     return false;
