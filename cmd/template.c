@@ -130,7 +130,7 @@ static int make(const char *store, int argc, char **argv)
         r = template_find(&c, &t, &e);
     bool there = r == 1;
     if (r == 0)
-        r = template_make(&c, &t, &w, &e);
+        r = template_make(&c, &t, &w, true, &e);
     if (r < 0 && r != -EEXIST)
         return say_err(&e, EXIT_KILN);
     printf("%s %s\n", there || r == -EEXIST ? "found" : "made", t.key);

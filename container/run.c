@@ -112,7 +112,7 @@ static int get_template(struct run *r, struct err *e)
     int rc = r->c->store ? template_find(r->c, &r->template, &why) : -ENOENT;
 
     if (rc == 0) {
-        rc = template_make(r->c, &r->template, &r->watch, &why);
+        rc = template_make(r->c, &r->template, &r->watch, false, &why);
         if (rc == -EINTR || rc == -ETIMEDOUT)
             return err_set(e, rc, "%s", why.msg);
         rc = rc == 0 || rc == -EEXIST;

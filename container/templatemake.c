@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -89,8 +90,19 @@ static int open_lock(const struct run_conf *c, const struct template *t, struct 
     return fd < 0 ? err_errno(e, -errno, "%s", path) : fd;
 }
 
+/* The lock's mode says that the last try failed: a mark that needs no room on a full disk. */
+enum { MODE_FRESH = 0600, MODE_FAILED = 0700 };
+
+static bool failed_lately(int lock)
+{
+    struct stat st;
+
+    return fstat(lock, &st) == 0 && (st.st_mode & 0777) == MODE_FAILED &&
+           st.st_ctim.tv_sec + TEMPLATE_FAILED_S > time(NULL);
+}
+
 int template_make(const struct run_conf *c, const struct template *t, const struct session_watch *w,
-                  struct err *e)
+                  bool again, struct err *e)
 {
     CLEANUP(fd) int lock = open_lock(c, t, e);
 
@@ -101,6 +113,10 @@ int template_make(const struct run_conf *c, const struct template *t, const stru
                        "template %s: somebody else is making it", t->key);
     if (access(t->dir, F_OK) == 0)
         return err_set(e, -EEXIST, "template %s is there", t->key);
+    if (!again && failed_lately(lock))
+        return err_set(e, -EBUSY, "template %s: it could not be made a while ago", t->key);
     int r = make(c, t, w, e);
+    if (r != -EINTR && r != -ETIMEDOUT)
+        (void)fchmod(lock, r < 0 ? MODE_FAILED : MODE_FRESH);
     return r < 0 ? err_wrap(e, r, "template") : 0;
 }

@@ -142,6 +142,27 @@ def test_killed_while_it_is_made_nothing_half_made_is_left(w):
         w.kiln("prune")
 
 
+def test_without_room_for_it_machines_boot(w):
+    drop_all(w)
+    shutil.rmtree(folder(w))
+    folder(w).mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder(w)], check=False, capture_output=True).returncode:
+        raise Skip("cannot mount a small file system")
+    try:
+        for word in ("fine", "again"):  # the second does not try
+            done = run(w, "echo", word)
+            same((done.returncode, done.stdout, done.stderr), (0, word.encode() + b"\n", b""))
+            same(listed(w), {})
+            same([f.name for f in folder(w).glob(".*")], [])
+        done = w.kiln("template", "make", "--kernel", w.kernel, "--engine", w.base_flags()[1])
+        status(done, 125)
+        says(done, "No space left")
+    finally:
+        subprocess.run(["umount", folder(w)], check=True)
+    status(w.kiln("template", "make", "--kernel", w.kernel, "--engine", w.base_flags()[1]), 0)
+    same(len(listed(w)), 1)
+
+
 def test_machines_from_one_template_differ(w):
     script = ("cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; head -c 16 /dev/urandom | od -An -tx1; "
               "cat /proc/sys/kernel/random/boot_id")
