@@ -135,7 +135,7 @@ def test_killed_while_it_is_made_nothing_half_made_is_left(w):
         p.wait(LIMIT)
         w.assert_no_processes()
         for key in listed(w):  # it was whole, or it is not there
-            same(sorted(f.name for f in (folder(w) / key).iterdir() if f.name != "code"), ["memory", "state"])
+            same(sorted(f.name for f in (folder(w) / key).iterdir() if f.name != "working-set"), ["memory", "state"])
         status(run(w, "true"), 0)
         same(len(listed(w)), 1)
         same([f.name for f in folder(w).glob(".*")], [])
