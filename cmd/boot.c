@@ -21,7 +21,7 @@ static const char help[] =
     "  --cpus N             virtual CPUs (default 1)\n"
     "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
     "  --engine NAME        auto, kvm, bt or interp (default auto)\n"
-    "  --code-cache SIZE    bt: translated code that is kept, 1m to 1g (default 32m)\n"
+    "  --code-cache SIZE    bt: translated code that is kept, 1m to 1g (default 20m)\n"
     "  --name NAME          a name for kiln snapshot, fork and stop\n"
     "  --console MODE       stdio (default), none: nothing is read or shown\n"
     "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"

@@ -33,7 +33,7 @@ static const char help[] =
     "  -v, --volume HOST:GUEST[:ro]\n"
     "                         share a folder of this host\n"
     "      --engine NAME      auto, kvm, bt or interp (default auto)\n"
-    "      --code-cache SIZE  bt: translated code that is kept, 1m to 1g (default 32m)\n"
+    "      --code-cache SIZE  bt: translated code that is kept, 1m to 1g (default 20m)\n"
     "      --kernel PATH      guest kernel: a file, or a folder with its modules\n"
     "      --timeout TIME     stop after this long, such as 30 or 5m\n"
     "      --no-template      boot, even where a machine that has booted is kept\n"
