@@ -291,7 +291,9 @@ static void remember(struct bt_cpu *c, uint32_t mode, uint64_t rip, const struct
     bool super = soft_cpl(&c->v) != 3;
 
     if (super && !c->super_local)
-        c->super_local = !mmu_is_global(&c->v, rip, MMU_EXEC) || k->straddles;
+        c->super_local =
+            !mmu_is_global(&c->v, rip, MMU_EXEC) ||
+            (k->straddles && !mmu_is_global(&c->v, (rip | (MEM_PAGE - 1)) + 1, MMU_EXEC));
     j->entry = btcache_code(c->bv, k->entry_m);
     j->rip = rip ^ c->epoch_xor[super];
 }
