@@ -98,13 +98,19 @@ static size_t vcpu_bytes(const struct soft_engine_ops *ops)
     return ops->vcpu_bytes ? ops->vcpu_bytes : sizeof(struct vcpu);
 }
 
-/* Zeroed, and mapped: an engine's tables are large and little of them may ever be touched. */
+enum { VCPU_ALIGN = 64 }; /* of the XSAVE area */
+
+/* Zeroed by calloc(), which touches none of the pages of anything large: an engine's tables are,
+ * and little of them may ever be used. */
 static struct vcpu *vcpu_alloc(const struct soft_engine_ops *ops)
 {
-    void *p =
-        mmap(NULL, vcpu_bytes(ops), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *raw = calloc(1, vcpu_bytes(ops) + VCPU_ALIGN - 1);
 
-    return p == MAP_FAILED ? NULL : p;
+    if (!raw)
+        return NULL;
+    struct vcpu *v = (struct vcpu *)(((uintptr_t)raw + VCPU_ALIGN - 1) / VCPU_ALIGN * VCPU_ALIGN);
+    v->raw = raw;
+    return v;
 }
 
 int soft_vcpu_new(struct soft_vm *vm, unsigned index, struct vcpu **ret, struct err *e)
@@ -121,7 +127,7 @@ int soft_vcpu_new(struct soft_vm *vm, unsigned index, struct vcpu **ret, struct 
     soft_mode_update(v);
     int r = vm->ops->vcpu_init ? vm->ops->vcpu_init(v, e) : 0;
     if (r < 0) {
-        munmap(v, vcpu_bytes(vm->ops));
+        free(v->raw);
         return r;
     }
     mmu_flush_all(v);
@@ -140,7 +146,7 @@ void soft_vcpu_free(struct vcpu *v)
         v->vm->ops->vcpu_done(v);
     v->vm->vcpu[v->index] = NULL;
     v->vm->n--;
-    munmap(v, vcpu_bytes(v->vm->ops));
+    free(v->raw);
 }
 
 int soft_get(struct vcpu *v, struct cpu_state *s, struct err *e)

@@ -171,6 +171,7 @@ struct vcpu {
     uint64_t *op_count; /* [CPU_OPS], owned by the engine: instructions run singly; may be NULL */
     uint64_t insns;     /* executed, counted per block */
     void *engine;       /* owned by the engine (block cache, code cache) */
+    void *raw;          /* what this struct lies in, to be freed */
     bool bare;          /* no LAPIC, no interrupts: serves another engine */
 };
 
