@@ -168,15 +168,15 @@ class Bench:
         self.initrd = self.folder / "initrd"
         self.initrd.write_bytes(initramfs(self.program, self.busybox))
 
-    def machine(self, engine, cpus, words):
-        """The command line of one machine."""
+    def machine(self, engine, cpus, words, stats=False):
+        """The command line of one machine. Counting (--stats) costs time: not where it is measured."""
         line, o = kernel_line(words), self.options
         if engine == "tcg":
             # la57=off: kiln offers four levels of page tables, and a fifth would only slow TCG down.
             return ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg", "-cpu", "max,la57=off",
                     "-smp", str(cpus), "-m", str(o.memory), "-nographic", "-no-reboot",
                     "-kernel", str(o.kernel), "-initrd", str(self.initrd), "-append", line]
-        return [str(self.kiln), "boot", "--stats", "--engine", engine, "--cpus", str(cpus), "-m", f"{o.memory}m",
+        return [str(self.kiln), "boot", *(["--stats"] if stats else []), "--engine", engine, "--cpus", str(cpus), "-m", f"{o.memory}m",
                 "--kernel", str(o.kernel), "--initrd", str(self.initrd), "--cmdline", line]
 
     def run(self, engine, scale, two):
@@ -194,6 +194,13 @@ class Bench:
 
         words += f" --pause {PAUSE_MS}"
         return execute(self.machine(engine, 2 if two else 1, words), at_end=count)
+
+    def translation(self):
+        """What translating costs: a small run of bt by itself."""
+        words = f"--scale {INTERP_SCALE * self.options.scale}"
+        if self.options.only:
+            words += f" --only {self.options.only}"
+        return execute(self.machine("bt", 1, words, stats=True)).translation
 
     def names(self, two):
         words = ["--list"] + (["--two"] if two else []) + (["--only", self.options.only] if self.options.only else [])
@@ -224,6 +231,8 @@ def measure(bench, results):
                     results.add(key(engine, scale, o), bench.run(engine, scale, two), truth[scale, two])
                 except Failed as e:
                     results.problems.append(f"{engine}: {e}")
+    if "bt" in o.engines and bench.names(False):
+        results.translation["bt"] = [bench.translation()]
 
 
 def key(engine, scale, options):

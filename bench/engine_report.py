@@ -27,8 +27,6 @@ class Results:
             self.cpu.setdefault(engine, {}).setdefault(name, []).append(value)
         if run.overhead is not None:
             self.overhead.setdefault(engine, []).append(run.overhead)
-        if run.translation:
-            self.translation.setdefault(engine, []).append(run.translation)
         if not engine.startswith("native") and run.boot:
             self.boot.setdefault(engine, []).append(run.boot)
 
