@@ -43,11 +43,12 @@ static bool ended(const struct vcpu *v, const struct insn *i)
     return i->x && (i->flags & I_REPNE ? zf : !zf);
 }
 
-/* May iterations be taken together? Not while stepping, replaying, going down, or through segments
- * with limits. */
+/* May iterations be taken together? Not while stepping, replaying, going down, through segments
+ * with limits, or where each must be aligned (#AC). */
 static bool bulk_allowed(const struct vcpu *v)
 {
-    return !v->stop_after && !v->mmio.n && !(v->s.rflags & FL_DF) && v->mode & MODE_FLAT;
+    return !v->stop_after && !v->align_check && !v->mmio.n && !(v->s.rflags & FL_DF) &&
+           v->mode & MODE_FLAT;
 }
 
 int strop_run(struct vcpu *v, const struct insn *i, strop_one one, strop_bulk bulk)
