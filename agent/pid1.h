@@ -26,6 +26,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/strv.h"
 #include "proto/agent.h"
 
 enum {
@@ -37,14 +38,6 @@ enum {
 };
 
 /* ---- request.c */
-
-struct strv { /* owned strings, NULL-terminated */
-    char **v;
-    size_t n, cap;
-};
-int strv_take(struct strv *s,
-              char *str) MUST_CHECK; /* owns str, also on failure; str NULL = errno */
-void strv_done(struct strv *s);
 
 struct setup_mount {
     char *type, *source, *target, *options; /* point into `bytes` */

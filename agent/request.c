@@ -4,34 +4,6 @@
 
 #include "agent/pid1.h"
 
-int strv_take(struct strv *s, char *str)
-{
-    if (!str)
-        return -errno;
-    if (s->n + 1 >= s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 16;
-        char **v = reallocarray(s->v, cap, sizeof(*v));
-
-        if (!v) {
-            free(str);
-            return -ENOMEM;
-        }
-        s->v = v;
-        s->cap = cap;
-    }
-    s->v[s->n++] = str;
-    s->v[s->n] = NULL;
-    return 0;
-}
-
-void strv_done(struct strv *s)
-{
-    for (size_t i = 0; i < s->n; i++)
-        free(s->v[i]);
-    free(s->v);
-    *s = (struct strv){0};
-}
-
 static int take_str(const struct proto_field_view *v, char **out)
 {
     char *s = proto_field_str(v);
