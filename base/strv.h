@@ -15,7 +15,8 @@ struct strv { /* owned strings; {0} = empty, then v is NULL */
  * -ENOMEM. */
 int strv_take(struct strv *s, char *str) MUST_CHECK;
 int strv_add(struct strv *s, const char *str) MUST_CHECK; /* a copy */
-__attribute__((format(printf, 2, 3))) int strv_addf(struct strv *s, const char *fmt, ...) MUST_CHECK;
+__attribute__((format(printf, 2, 3))) int strv_addf(struct strv *s, const char *fmt,
+                                                    ...) MUST_CHECK;
 /* A copy of each of a NULL-terminated list, which may be NULL. */
 int strv_add_all(struct strv *s, char *const *v) MUST_CHECK;
 void strv_done(struct strv *s);
