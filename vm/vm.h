@@ -24,6 +24,12 @@ struct vm_disk {
     const char *serial; /* virtio-blk id, up to 20 bytes; may be NULL */
     bool opened;        /* use descriptor `fd` (borrowed) instead of opening the path */
     int fd;
+    /* A vhost-user-blk back end serves it; `path` is its name only. RAM is then a shared memfd, and
+     * the machine cannot be saved or forked. The socket it listens on, or NULL with `vhost_fd`: a
+     * socket connected to it (borrowed). */
+    bool vhost;
+    const char *vhost_socket;
+    int vhost_fd;
 };
 
 struct vm_share {           /* a folder of the host, by virtio-fs */
