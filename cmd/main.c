@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "cmd/flag.h"
+#include "cmd/suggest.h"
 #include "cmd/verb.h"
 #include "hw/clock.h"
 
@@ -13,40 +15,109 @@
 #error "the build defines KILN_VERSION"
 #endif
 
+/* One line a verb, below its heading; verbs with a command in a table of flags: {.command = &...}.
+ */
 static const struct verb verbs[] = {
-    {"boot", "--kernel FILE [flags]", "boot any kernel", cmd_boot},
-    {"check", "[flags]", "tell what this host can do", cmd_check},
-    {"fork", "[flags] MACHINE", "copy a running machine", cmd_fork},
+    {.summary = "Containers"},
+    {"run", "[flags] IMAGE [COMMAND...]", "run a command of a container image", cmd_run},
+    {"ps", "[flags]", "list the machines that run", cmd_ps},
+    {"stop", "MACHINE...", "end machines", cmd_stop},
+    {.summary = "Images"},
     {"images", "[flags]", "list images", cmd_images},
     {"import", "[flags] FILE [NAME]", "bring an image in from a file or a folder", cmd_import},
-    {"prune", "", "remove what no name refers to", cmd_prune},
-    {"ps", "[flags]", "list the machines that run", cmd_ps},
     {"pull", "[flags] REFERENCE", "fetch an image from a registry", cmd_pull},
-    {"restore", "[flags] SNAPSHOT", "go on with a saved machine", cmd_restore},
     {"rmi", "IMAGE...", "remove images", cmd_rmi},
-    {"run", "[flags] IMAGE [COMMAND...]", "run a command of a container image", cmd_run},
+    {.summary = "Machines"},
+    {"boot", "--kernel FILE [flags]", "boot any kernel", cmd_boot},
+    {"fork", "[flags] MACHINE", "copy a running machine", cmd_fork},
+    {"restore", "[flags] SNAPSHOT", "go on with a saved machine", cmd_restore},
     {"snapshot", "create|ls|inspect|verify|rm ...", "save a running machine", cmd_snapshot},
-    {"stop", "MACHINE...", "end machines", cmd_stop},
     {"template", "ls|rm|make ...", "booted machines that run starts from", cmd_template},
+    {.summary = "Networks and volumes"},
+    {.summary = "This host"},
+    {"check", "[flags]", "tell what this host can do", cmd_check},
+    {"prune", "", "remove what no name refers to", cmd_prune},
 };
+
+static const char *name_of(const struct verb *v)
+{
+    return v->command ? v->command->name : v->name;
+}
 
 static void usage(FILE *f)
 {
+    const char *heading = NULL;
+
     fputs("Usage: kiln COMMAND [ARGUMENTS]\n\n"
-          "Runs container images in machines of their own.\n\nCommands:\n",
+          "Runs container images in machines of their own.\n",
           f);
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
-        fprintf(f, "  %-8s %s\n", verbs[i].name, verbs[i].summary);
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+        const struct verb *v = &verbs[i];
+
+        if (!name_of(v)) {
+            heading = v->summary;
+            continue;
+        }
+        if (heading)
+            fprintf(f, "\n%s:\n", heading);
+        heading = NULL;
+        fprintf(f, "  %-9s  %s\n", name_of(v), v->command ? v->command->summary : v->summary);
+    }
     fputs("\n'kiln COMMAND --help' tells more about a command.\n", f);
 }
 
 static const struct verb *find(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-        if (strcmp(verbs[i].name, name) == 0)
+        if (name_of(&verbs[i]) && strcmp(name_of(&verbs[i]), name) == 0)
             return &verbs[i];
     }
     return NULL;
+}
+
+static int unknown(const char *name)
+{
+    struct suggest s;
+
+    suggest_init(&s, name, strlen(name));
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        if (name_of(&verbs[i]))
+            suggest_try(&s, name_of(&verbs[i]));
+    if (suggest_best(&s))
+        say("'%s' is not a kiln command; did you mean '%s'? See 'kiln --help'.", name,
+            suggest_best(&s));
+    else
+        say("'%s' is not a kiln command. See 'kiln --help'.", name);
+    return EXIT_KILN;
+}
+
+static int run(const struct verb *v, int argc, char **argv)
+{
+    const struct command *c = v->command;
+
+    if (!c)
+        return v->run(argc, argv);
+    return c->sub ? flag_dispatch(c, argc, argv) : c->run(argc, argv);
+}
+
+/* kiln help [VERB [VERB OF THE VERB]] */
+static int help(int argc, char **argv)
+{
+    const struct verb *v = argc > 2 ? find(argv[2]) : NULL;
+    char *words[] = {argc > 2 ? argv[2] : NULL, (char *)"--help", NULL, NULL};
+
+    if (argc <= 2) {
+        usage(stdout);
+        return 0;
+    }
+    if (!v)
+        return unknown(argv[2]);
+    if (argc > 3 && v->command && v->command->sub) {
+        words[1] = argv[3];
+        words[2] = (char *)"--help";
+        return run(v, 3, words);
+    }
+    return run(v, 2, words);
 }
 
 /* A descriptor 0, 1 or 2 that the caller closed must not become some file of ours. */
@@ -80,18 +151,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
-        const struct verb *v = argc > 2 ? find(argv[2]) : NULL;
-        char *help[] = {argc > 2 ? argv[2] : NULL, (char *)"--help", NULL};
-
-        if (v)
-            return v->run(2, help);
-        usage(stdout);
-        return 0;
+        return help(argc, argv);
     }
     const struct verb *v = find(argv[1]);
-    if (!v) {
-        say("'%s' is not a kiln command. See 'kiln --help'.", argv[1]);
-        return EXIT_KILN;
-    }
-    return v->run(argc - 1, argv + 1);
+    return v ? run(v, argc - 1, argv + 1) : unknown(argv[1]);
 }

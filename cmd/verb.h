@@ -7,11 +7,15 @@
 
 #include "base/err.h"
 
+struct command;
 struct vm_report;
 
+/* A verb in the table of main.c: its command (cmd/flag.h), which says everything; or, for verbs
+ * that read their flags themselves, the rest. */
 struct verb {
-    const char *name, *args, *summary;
+    const char *name, *args, *summary; /* summary alone: a heading */
     int (*run)(int argc, char **argv); /* argv[0] is the verb; returns the exit status */
+    const struct command *command;
 };
 
 /* Table in main.c. */
