@@ -18,11 +18,13 @@ enum {
     FOREIGN_AGE = 24 * 60 * 60
 }; /* s; after that a folder in tmp/ that is not ours is a leftover */
 
-static char *default_root(void)
+char *store_root_path(const char *given)
 {
     const char *env = getenv("KILN_ROOT"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     char *root = NULL;
 
+    if (given)
+        return strdup(given);
     if (env && *env)
         return strdup(env);
     if (geteuid() == 0)
@@ -69,7 +71,7 @@ int store_open(const char *root, struct store **ret, struct err *e)
     if (!s)
         return err_set(e, -ENOMEM, "out of memory");
     s->dir = -1;
-    s->root = root ? strdup(root) : default_root();
+    s->root = store_root_path(root);
     int r = s->root ? make_path(s->root) : -ENOMEM;
     if (s->root) {
         s->dir = open(s->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

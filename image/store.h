@@ -20,6 +20,9 @@ struct store;
 int store_open(const char *root /* NULL = default */, struct store **ret, struct err *e) MUST_CHECK;
 void store_close(struct store *s);
 const char *store_root(const struct store *s);
+/* The path that `root` means: itself, or the default for NULL. Nothing is made. Owned by the
+ * caller; NULL = no memory. */
+char *store_root_path(const char *root);
 
 struct image_config { /* of the OCI image configuration; owned: image_config_done() */
     char **entrypoint, **cmd, **env; /* NULL-terminated, may be NULL */
