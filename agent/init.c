@@ -41,7 +41,7 @@ static _Noreturn void power_off(void)
 
 int main(void)
 {
-    struct agent a = {.base = "/kiln", .box = SANDBOX_NONE};
+    struct agent a = {.base = "/kiln", .group = -1, .box = SANDBOX_NONE};
     struct err e = {0};
 
     umask(022);
@@ -50,6 +50,7 @@ int main(void)
     spare_from_oom();
     (void)reboot(RB_DISABLE_CAD);
     early_modules("/modules");
+    a.group = group_open("/cgroup");
     early_loopback();
     int listener = early_listen(&e);
     if (listener >= 0) {

@@ -40,6 +40,8 @@ struct peer {
     struct start_req start;
     struct process proc;
     struct spawn_failure failure; /* in PEER_FAILED */
+    bool reset; /* by the transport: this machine is not the one that the host talked to */
+    bool holds; /* the HOLD is this session's */
     bool tty, reaped, over, drained_late;
     int status;        /* wait status, once reaped */
     uint64_t drain_by; /* CLOCK_MONOTONIC ms; once over */
@@ -88,10 +90,19 @@ static void drop_process(struct peer *p)
     drop_fd(&p->proc.err);
 }
 
+static void release(struct agent *a)
+{
+    if (a->held)
+        group_thaw(a->group);
+    a->held = false;
+}
+
 void peer_free(struct peer *p)
 {
     if (p->proc.pid > 0 && !p->reaped)
         kill(p->proc.pid, SIGKILL);
+    if (p->holds && !p->reset)
+        release(p->a);
     drop_process(p);
     start_done(&p->start);
     free(p->stdin_q);
@@ -166,7 +177,8 @@ static void reply_error(struct peer *p, int code, const char *text)
  * ends. */
 static bool lose_host(struct peer *p, int err)
 {
-    if ((err != ECONNRESET && err != ENOTCONN) || p->state != PEER_RUNNING || p->over)
+    p->reset |= err == ECONNRESET || err == ENOTCONN;
+    if (!p->reset || p->state != PEER_RUNNING || p->over)
         return false;
     drop_fd(&p->sock);
     p->out_off = p->out_len = 0;
@@ -302,7 +314,7 @@ static void on_setup(struct peer *p, const struct proto_frame *f)
     if (rc == 0)
         rc = ident_machine(&r, &e);
     if (rc == 0)
-        rc = sandbox_open(&p->a->box, &r, p->a->base, &e);
+        rc = sandbox_open(&p->a->box, &r, p->a->base, p->a->group, &e);
     setup_done(&r);
     if (rc < 0)
         reply_error(p, rc, e.msg);
@@ -321,10 +333,26 @@ static void on_identity(struct peer *p, const struct proto_frame *f)
     if (rc == 0 && p->a->box.pid)
         rc = ident_renew(&p->a->box, &r, &e);
     setup_done(&r);
-    if (rc < 0)
+    if (rc < 0) {
         reply_error(p, rc, e.msg);
-    else
-        reply(p, PROTO_IDENTITY_OK, NULL, 0);
+        return;
+    }
+    reply(p, PROTO_IDENTITY_OK, NULL, 0);
+    release(p->a);
+}
+
+static void on_hold(struct peer *p)
+{
+    struct err e = {0};
+    int rc = p->a->held ? err_set(&e, -EBUSY, "the container's processes are held already")
+                        : group_freeze(p->a->group, &e);
+
+    if (rc < 0) {
+        reply_error(p, rc, e.msg);
+        return;
+    }
+    p->a->held = p->holds = true;
+    reply(p, PROTO_HOLD_OK, NULL, 0);
 }
 
 static int start(struct peer *p, const struct proto_frame *f, struct err *e)
@@ -398,6 +426,9 @@ static bool on_frame(struct peer *p, const struct proto_frame *f)
         return true;
     case PROTO_IDENTITY:
         on_identity(p, f);
+        return true;
+    case PROTO_HOLD:
+        on_hold(p);
         return true;
     case PROTO_MORE:
     case PROTO_START:

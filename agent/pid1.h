@@ -9,6 +9,7 @@
  *   root.c     the container's root: image, overlay, /proc, /dev, ...
  *   ident.c    hostname, clock, entropy, files in /etc
  *   spawn.c    start a process in the sandbox
+ *   group.c    the container's control group: its processes stand still together
  *   user.c     the image's passwd and group
  *
  * The container runs in its own PID namespace, so that nothing in it can see, signal or trace the
@@ -33,6 +34,7 @@ enum {
     AGENT_PEERS_MAX = 64,
     AGENT_PEER_POLLS = 5, /* socket, exec report, stdin, stdout, stderr */
     AGENT_MOUNTS_MAX = 64,
+    AGENT_HOLD_MS = 5000, /* for processes to come to rest; one may wait for a slow disk */
     AGENT_DRAIN_MS =
         10000, /* for processes that do not die after SIGKILL while they hold the output */
 };
@@ -70,18 +72,31 @@ struct start_req {
 int start_parse(const struct proto_frame *f, struct start_req *r, struct err *e) MUST_CHECK;
 void start_done(struct start_req *r);
 
+/* ---- group.c */
+
+/* Mounts cgroup2 on `dir` and makes a group in it: its descriptor. -1 = this kernel has none, and
+ * the container is in no group. */
+int group_open(const char *dir);
+/* fork(2) into the group; -1 = into none. */
+pid_t group_fork(int group);
+/* Returns when every process in it stands still. -EBUSY: one did not in AGENT_HOLD_MS, and all go
+ * on; -ENOTSUP. */
+int group_freeze(int group, struct err *e) MUST_CHECK;
+void group_thaw(int group);
+
 /* ---- sandbox.c */
 
 struct sandbox {
     pid_t pid; /* its init as the agent sees it; 0 = none */
     int cmd;   /* socket to that init; owned */
+    int group; /* the container's control group; borrowed; -1 = none */
     int mnt;   /* its mount namespace; owned */
     int ptmx;  /* O_PATH of its /dev/pts/ptmx, found before any of its processes ran; owned */
 };
-#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1})
+#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1, -1})
 /* Afterwards every child this process forks is in the sandbox's PID namespace. `base`: a folder of
- * the agent's own for mount points. */
-int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base,
+ * the agent's own for mount points; `group`: of group_open(), borrowed. */
+int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base, int group,
                  struct err *e) MUST_CHECK;
 void sandbox_kill_all(
     struct sandbox *s); /* SIGKILL to every process but its init; returns when sent */
@@ -133,10 +148,12 @@ int spawn(const struct sandbox *s, const struct start_req *r, struct process *p,
 struct agent {
     const char *base; /* folder for mount points */
     bool any_peer;    /* tests: the listener is not vsock */
+    int group;        /* of group_open() */
     struct sandbox box;
     pid_t
         main_pid; /* the first process; when it ends, the container does. 0 = none yet, -1 = gone */
     bool poweroff;
+    bool held; /* the container's processes stand still, by a HOLD */
 };
 
 struct peer;

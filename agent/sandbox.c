@@ -87,7 +87,8 @@ static int hold(struct sandbox *s, struct err *e)
     return 0;
 }
 
-int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base, struct err *e)
+int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base, int group,
+                 struct err *e)
 {
     int sv[2];
 
@@ -95,6 +96,7 @@ int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base,
         return err_errno(e, -errno, "socketpair");
     *s = SANDBOX_NONE;
     s->cmd = sv[0];
+    s->group = group;
     CLEANUP(fd) int theirs = sv[1];
     if (unshare(CLONE_NEWPID) < 0) {
         int rc = err_errno(e, -errno, "PID namespace");
@@ -102,7 +104,7 @@ int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base,
         sandbox_close(s);
         return rc;
     }
-    s->pid = fork();
+    s->pid = group_fork(group);
     if (s->pid == 0)
         sandbox_init(theirs, r, base);
     if (s->pid < 0) {

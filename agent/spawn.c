@@ -339,7 +339,7 @@ int spawn(const struct sandbox *s, const struct start_req *r, struct process *p,
     if (rc == 0)
         rc = open_pipe(&p->report, &c.report, true);
     if (rc == 0) {
-        p->pid = fork();
+        p->pid = group_fork(s->group);
         if (p->pid == 0)
             child(s, r, &c);
         if (p->pid < 0)

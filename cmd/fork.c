@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "cmd/verb.h"
 #include "container/control.h"
+#include "container/hold.h"
 
 static const char help[] =
     "Usage: kiln fork MACHINE [-n N] [--name-prefix P] [--format json]\n\n"
@@ -76,7 +77,7 @@ int cmd_fork(int argc, char **argv)
         return r > 0 ? 0 : say_usage("fork", EXIT_KILN, "%s", e.msg);
     json_t *req =
         json_pack("{s:s, s:I, s:s*}", "op", "fork", "n", (json_int_t)a.n, "prefix", a.prefix);
-    r = control_ask(a.machine, req, &out, &e);
+    r = hold_ask(a.machine, req, &out, &e);
     json_decref(req);
     if (r < 0)
         return say_err(&e, EXIT_KILN);

@@ -11,7 +11,7 @@
 #include "cmd/progress.h"
 #include "cmd/snapname.h"
 #include "cmd/verb.h"
-#include "container/control.h"
+#include "container/hold.h"
 #include "vm/snapshot.h"
 
 static const char help[] =
@@ -120,7 +120,7 @@ static int create(const struct args *a)
                                 a->compress, "stop", a->stop);
         if (parent)
             json_object_set_new(req, "parent", json_string(parent));
-        r = control_ask(a->word[0], req, &out, &e);
+        r = hold_ask(a->word[0], req, &out, &e);
         json_decref(req);
     }
     if (r < 0)

@@ -238,7 +238,7 @@ int session_open(const char *vsock_path, int listen_fd, const struct session_wat
 {
     uint64_t deadline = deadline_in(timeout_ms);
     int fd = -1;
-    int r = wait_ready(listen_fd, w, deadline, e);
+    int r = listen_fd < 0 ? 0 : wait_ready(listen_fd, w, deadline, e);
 
     if (r == 0)
         r = connect_port(vsock_path, w, deadline, &fd, e);
@@ -389,6 +389,13 @@ int session_start(struct session *s, const struct session_process *p, struct err
     if (proto_end(&s->out) < 0)
         return err_set(e, -EINVAL, "the working directory or the user's name is too long");
     return ask(s, PROTO_STARTED, deadline_in(ANSWER_MS), e);
+}
+
+int session_hold(struct session *s, struct err *e)
+{
+    proto_begin(&s->out, PROTO_HOLD, 0);
+    BUG_ON(proto_end(&s->out) < 0);
+    return ask(s, PROTO_HOLD_OK, deadline_in(ANSWER_MS), e);
 }
 
 int session_poweroff(struct session *s, struct err *e)

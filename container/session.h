@@ -37,8 +37,8 @@ struct session_watch {
 
 /* Listen for the agent's ready call on `<vsock_path>_1025`; made before the machine starts. */
 int session_listen(const char *vsock_path, int *listen_fd, struct err *e) MUST_CHECK;
-/* Wait for ready, then connect (CONNECT 1024) and say HELLO. -ETIMEDOUT, and as session_watch says.
- */
+/* Wait for ready (listen_fd -1: the agent is known to listen), then connect (CONNECT 1024) and say
+ * HELLO. -ETIMEDOUT, and as session_watch says. */
 int session_open(const char *vsock_path, int listen_fd, const struct session_watch *w,
                  int timeout_ms, struct session **ret, struct err *e) MUST_CHECK;
 /* A machine that has an agent waiting: two ends of a socket, one for vm_conf.vsock_client, the
@@ -76,6 +76,9 @@ struct session_streams { /* borrowed; -1 = none */
  * notice of. -ETIMEDOUT after timeout_ms (-1 = never). */
 int session_pump(struct session *s, const struct session_streams *io, int timeout_ms, int *status,
                  struct err *e) MUST_CHECK;
+/* No process of the container runs until session_close(): PROTO_HOLD. Errors: what the agent says:
+ * -EBUSY one does not come to rest, or another session holds them; -ENOTSUP. */
+int session_hold(struct session *s, struct err *e) MUST_CHECK;
 int session_poweroff(struct session *s, struct err *e) MUST_CHECK;
 
 #endif

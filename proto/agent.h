@@ -62,6 +62,10 @@ enum proto_type {
     PROTO_IDENTITY, /* host: the machine goes on from a saved state, perhaps with others: ENTROPY,
                      * WALL_NS, HOSTNAME, MACHINE_ID; also after SETUP */
     PROTO_IDENTITY_OK, /* agent: they are in force; or ERROR */
+    PROTO_HOLD, /* host: no process of the container runs from HOLD_OK until this session ends. In a
+                 * machine that goes on from a state saved meanwhile: until its IDENTITY is in
+                 * force, so that none runs as somebody else. */
+    PROTO_HOLD_OK, /* agent: they stand still; or ERROR */
 };
 
 enum proto_field {

@@ -26,6 +26,7 @@
 #include "test/unit/t_sh.h"
 
 static char base[] = "/tmp/kiln-t-agent-XXXXXX";
+static int group = -1; /* control group of the containers, where this host has cgroup2 */
 static struct session_watch watch = {.machine_fd = -1, .signal_fd = -1}; /* SIGINT and SIGWINCH */
 
 struct guest {
@@ -79,7 +80,7 @@ static void make_image(const char *dir)
 
 static _Noreturn void run_agent(int listener)
 {
-    struct agent a = {.base = base, .any_peer = true, .box = SANDBOX_NONE};
+    struct agent a = {.base = base, .any_peer = true, .group = group, .box = SANDBOX_NONE};
     struct err e = {0};
     sigset_t chld;
 
@@ -91,6 +92,31 @@ static _Noreturn void run_agent(int listener)
     if (serve(&a, listener, &e) < 0)
         fprintf(stderr, "agent: %s\n", e.msg);
     _exit(0);
+}
+
+/* A control group of our own, as the agent in a guest has one. */
+static void make_group(void)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/cgroup", base);
+    if (mkdir(path, 0755) < 0 || mount("cgroup2", path, "cgroup2", 0, NULL) < 0)
+        return;
+    snprintf(path, sizeof(path), "%s/cgroup/kiln-t-agent-%d", base, (int)getpid());
+    if (mkdir(path, 0755) == 0)
+        group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void remove_group(void)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/cgroup/kiln-t-agent-%d", base, (int)getpid());
+    /* The last of what ran in it is still on its way out. */
+    for (unsigned tries = 0; tries < 1000 && rmdir(path) < 0 && errno == EBUSY; tries++)
+        usleep(10000);
+    snprintf(path, sizeof(path), "%s/cgroup", base);
+    umount2(path, MNT_DETACH);
 }
 
 static int group_up(void **state)
@@ -111,12 +137,14 @@ static int group_up(void **state)
     char dir[64];
     snprintf(dir, sizeof(dir), "%s/src", base);
     make_image(dir);
+    make_group();
     signal(SIGPIPE, SIG_IGN);
     return 0;
 }
 
 static int group_down(void **state)
 {
+    remove_group();
     umount2(base, MNT_DETACH);
     rmdir(base);
     return 0;
@@ -292,6 +320,92 @@ static void a_machine_can_become_another(void **state)
     other.hostname = "a-name-that-is-longer-than-any-name-of-a-host-that-linux-would-ever-take";
     g = up();
     assert_int_equal(session_identity(g->s, &other, &e), -EINVAL);
+    down(g);
+}
+
+/* Waits until the kernel says so of the group. */
+static void await_frozen(bool yes)
+{
+    for (unsigned tries = 0; tries < 6000; tries++) {
+        char text[128] = "";
+        int fd = openat(group, "cgroup.events", O_RDONLY | O_CLOEXEC);
+
+        assert_true(read(fd, text, sizeof(text) - 1) > 0);
+        close(fd);
+        if (!strstr(text, "frozen 1") == !yes)
+            return;
+        usleep(10000);
+    }
+    fail_msg("the group is%s frozen", yes ? " not" : "");
+}
+
+static void need_group(void)
+{
+    if (group < 0) {
+        print_message("skipped: needs root and cgroup v2\n");
+        skip();
+    }
+}
+
+static const char *const busy[] = {"sh", "-c", "echo busy; while :; do :; done", NULL};
+
+/* A container that is at work, and a second session. */
+static struct guest *at_work(struct session **main_session)
+{
+    struct session_process p = {.argv = busy};
+    struct guest *g = up();
+    struct err e = {0};
+
+    assert_int_equal(session_start(g->s, &p, &e), 0);
+    *main_session = g->s;
+    connect_again(g);
+    return g;
+}
+
+static void processes_are_held_until_the_session_ends(void **state)
+{
+    struct session *work, *holder;
+    struct err e = {0};
+
+    need_group();
+    struct guest *g = at_work(&work);
+    assert_int_equal(session_hold(g->s, &e), 0);
+    await_frozen(true);
+    holder = g->s;
+    connect_again(g);
+    assert_int_equal(session_hold(g->s, &e), -EBUSY);
+    session_close(g->s); /* one that holds nothing releases nothing */
+    connect_again(g);
+    await_frozen(true);
+    session_close(holder);
+    await_frozen(false);
+    session_close(work);
+    down(g);
+}
+
+static void a_copy_is_held_until_it_has_an_identity(void **state)
+{
+    struct session *work;
+    struct session_setup other = {.hostname = "copy"};
+    struct err e = {0};
+
+    need_group();
+    struct guest *g = at_work(&work);
+    assert_int_equal(session_hold(g->s, &e), 0);
+    /* An answer that is never read: the end of this connection is a reset, as that of a machine
+     * which goes on from a saved state. */
+    struct proto_buf hello;
+    proto_begin(&hello, PROTO_HELLO, 0);
+    assert_int_equal(proto_end(&hello), 0);
+    assert_int_equal(send(g->s->fd, hello.b, hello.len, 0), hello.len);
+    struct pollfd answer = {.fd = g->s->fd, .events = POLLIN};
+    assert_int_equal(poll(&answer, 1, 60000), 1);
+    session_close(g->s);
+    connect_again(g);
+    await_frozen(true);
+    assert_int_equal(session_identity(g->s, &other, &e), 0);
+    await_frozen(false);
+    session_close(work);
     down(g);
 }
 
@@ -591,6 +705,8 @@ int main(void)
         cmocka_unit_test(the_container_ends_with_its_first_process),
         cmocka_unit_test(the_root_looks_like_a_containers),
         cmocka_unit_test(a_machine_can_become_another),
+        cmocka_unit_test(processes_are_held_until_the_session_ends),
+        cmocka_unit_test(a_copy_is_held_until_it_has_an_identity),
         cmocka_unit_test(a_read_only_container_keeps_its_files),
         cmocka_unit_test(nothing_in_it_can_reach_the_agent),
         cmocka_unit_test(users_are_looked_up_in_the_image),
