@@ -16,7 +16,7 @@ static char root[64];
 
 static int up(void **state)
 {
-    strcpy(root, "/tmp/kiln-t-events-XXXXXX");
+    snprintf(root, sizeof(root), "/tmp/kiln-t-events-XXXXXX");
     return mkdtemp(root) ? 0 : -1;
 }
 
