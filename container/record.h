@@ -2,21 +2,28 @@
  * processes and reboots.
  *
  * ROOT/containers/ID/, mode 0700, ROOT being the image store's (image/store.h):
- *   config.json   struct spec, written once (record_update() replaces it)
- *   state.json    struct record_state, replaced whole by rename(2)
- *   lock          flock(2): whoever changes the container's life holds it (RECORD_CHANGE), for
- * moments alive         flock(2), held by the keeper as long as it lives: who can have it knows
- * that the container does not run, whatever state.json says log           what it wrote
- * (container/ctrlog.h);  log.1 ... older ones upper/, work/ or disk.img     its writable layer
- * ROOT/containers/names/NAME -> ID  a symbolic link: symlink(2) makes a name unique
+ *   config.json      struct spec, written once (record_update() replaces it)
+ *   state.json       struct record_state, replaced whole by rename(2)
+ *   lock             flock(2): whoever changes the container's life holds it, for moments
+ *   alive            locked by the keeper (container/keeper.h) for as long as it lives: if nobody
+ *                    holds it the container does not run, whatever state.json says
+ *   log, log.1 ...   what it wrote (container/ctrlog.h)
+ *   upper/, work/ or disk.img   its writable layer
+ * ROOT/containers/names/NAME -> ID   a symbolic link
+ * ROOT/containers/lock               flock(2): whoever changes names/ or makes a record
  *
- * A record is made in ROOT/containers/tmp-..., and renamed when it is whole. Ids are 64 hexadecimal
- * digits; the first RECORD_SHORT name the folder of its running processes (container/rundir.h).
+ * A record is made in ROOT/containers/tmp-ID and renamed when it is whole; one that goes is renamed
+ * back first. What a kill leaves there goes with the next record_create() or record_list(), and a
+ * name that leads nowhere is nobody's. Ids are 64 hexadecimal digits; the first RECORD_SHORT name
+ * the folder of its running processes (container/rundir.h).
  *
- * The truth: record_load() never says "running" of a container whose keeper is gone. It then finds
- * what the keeper would have cleaned (processes, cgroup, network, mounts: record_recover()), does
- * it, and writes down that the container ended (exit code 137, `error` says that its keeper was
- * killed or the host restarted). */
+ * Who writes what: state.json is its keeper's as long as that lives, else that of who holds `lock`;
+ * all else is that of who holds `lock`. Nobody holds `lock` while he waits for a keeper, since a
+ * keeper takes it to remove a record (--rm).
+ *
+ * The truth: what is read here never says "running" of a container whose keeper is gone. What the
+ * keeper would have cleaned (processes, cgroup, network, folder) is then cleaned, and it is written
+ * down that the container ended: exit code 137, and `error` says why. */
 #ifndef CONTAINER_RECORD_H
 #define CONTAINER_RECORD_H
 
@@ -55,7 +62,8 @@ struct record_address { /* on one network, for ps, inspect, port */
 
 struct record_state { /* plain data; times in ns since 1970, 0 = never */
     enum record_status status;
-    pid_t keeper, pid;  /* pid: the container's process (process class), the machine's (VM) */
+    pid_t keeper, pid;  /* keeper: 0 = none runs, and none was killed. pid: the container's process
+                           (process class), the machine's (VM) */
     uint64_t pid_start; /* field 22 of its /proc/PID/stat: tells it from a later one; 0 = unknown */
     int64_t created_ns, started_ns, finished_ns;
     int exit_code;
@@ -71,7 +79,8 @@ struct record_state { /* plain data; times in ns since 1970, 0 = never */
     unsigned n_addresses;
     struct spec_port port[64]; /* as published, ports filled in; host_ip owned by nobody: NULL */
     unsigned n_ports;
-    char cgroup[256]; /* as cgroup_open() wants it; "" = none */
+    char run[128];    /* its folder while it runs (rundir.path); "" = none */
+    char boot_id[37]; /* of the boot that keeper and pid are of */
 };
 
 struct record { /* owned: record_done() */
@@ -102,15 +111,27 @@ int record_list(const char *root, struct record **list, size_t *n, unsigned *dam
                 struct err *e) MUST_CHECK;
 void record_done(struct record *r); /* gives the lock back */
 
-/* With the lock: write r->state, or r->spec. */
+/* Its keeper lives: it runs, or is about to. */
+bool record_alive(const struct record *r);
+/* Read the state anew. -ENOENT: it was removed meanwhile. */
+int record_refresh(struct record *r, struct err *e) MUST_CHECK;
+/* With the lock: become the one whose life record_alive() tells, by the descriptor *alive (owned by
+ * the caller) and its copies. -EBUSY: another one lives. */
+int record_hold(struct record *r, int *alive, struct err *e) MUST_CHECK;
+
+/* Write r->state (see above for who may), or, with the lock, r->spec. */
 int record_save(struct record *r, struct err *e) MUST_CHECK;
 int record_update(struct record *r, struct err *e) MUST_CHECK;
+/* With the lock. -EEXIST as record_create(). */
 int record_rename(struct record *r, const char *name, struct err *e) MUST_CHECK;
 /* With the lock, not running: its folder and its name, so that no moment shows half of one. */
 int record_remove(struct record *r, struct err *e) MUST_CHECK;
 /* Give the lock back, or take it and read the state anew. -ENOENT: it was removed meanwhile. */
 void record_unlock(struct record *r);
 int record_relock(struct record *r, struct err *e) MUST_CHECK;
+
+/* What ROOT stands for: owned by the caller; NULL = no memory. */
+char *record_root(const char *root);
 
 const char *record_status_name(enum record_status s);
 const char *record_health_name(enum record_health h);

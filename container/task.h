@@ -44,11 +44,16 @@ struct task_conf {            /* borrowed until task_free() */
     struct loop *loop;
     const char *store;               /* its root */
     const char *rootfs, *fstype;     /* the image's file system image */
+    const char *kernel, *kernel_dir; /* VM: its file; its folder with modules, NULL = none */
     const struct network_lease *net; /* NULL = none */
-    const char *cgroup;              /* the container's group; NULL = none */
-    uint16_t rows, cols;             /* of the terminal at the start */
-    int cancel_fd;       /* signalfd(2) or such: readable = give the start up; -1 = none */
-    struct trace *trace; /* may be NULL */
+    /* A task makes its own control group, "kiln-ID" (jail/cgroup.h), so that cgroup_find() finds it
+     * after a crash. */
+    bool with_stdin;     /* input will come; else it reads /dev/null */
+    uint16_t rows, cols; /* of the terminal at the start */
+    /* signalfd(2): SIGTERM, SIGINT = give the start up; -1 = none. */
+    int cancel_fd;
+    uint64_t deadline_ms; /* CLOCK_MONOTONIC, for the start: -ETIMEDOUT; 0 = none */
+    struct trace *trace;  /* may be NULL */
     /* VM: how the machine's process starts, told as it happens; may be NULL */
     void (*booting)(void *ctx, bool yes);
     void (*console)(void *ctx, const char *text); /* after a failure: the end of the console */
@@ -85,7 +90,8 @@ struct task_ops {
     pid_t (*pid)(const struct task *t); /* as of record_state.pid */
     const char *(*engine)(const struct task *t);
     void (*free)(struct task *t); /* ends it at once and undoes all; may be NULL */
-    /* A keeper was killed: undo what its task left behind. Idempotent. */
+    /* A keeper was killed, and who had record_state.pid is dead: undo what its task left behind
+     * but the run folder. Idempotent; may be NULL. */
     void (*recover)(const struct record *r);
 };
 
@@ -94,6 +100,6 @@ struct task {
 };
 
 extern const struct task_ops task_vm, task_process;
-const struct task_ops *task_class(const struct spec *s);
+const struct task_ops *task_class(const struct spec *s); /* NULL: not in this program */
 
 #endif
