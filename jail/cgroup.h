@@ -51,6 +51,7 @@ struct cgroup_host {
     /* The caller's own group in the hierarchy of each controller as a path that can be opened; on
      * v2 the controllers have the same one. "" = not there. Two v1 controllers may share one. */
     char own[CGROUP_CONTROLLERS + 1][CGROUP_PATH_MAX];
+    char top[CGROUP_CONTROLLERS + 1][CGROUP_PATH_MAX]; /* where each is mounted */
 };
 
 /* `root`: "" for this host; a folder that has proc/self/mountinfo, proc/self/cgroup and the mount
