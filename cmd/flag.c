@@ -11,6 +11,8 @@
 
 static const struct flag help_flag = {.name = "help"};
 
+enum { FLAG_SPELLED = 72 }; /* bytes of a flag's name as messages have it */
+
 struct parse { /* of one command line */
     const struct command *c;
     void *args;
@@ -101,7 +103,7 @@ static int store_value(const struct flag *f, void *target, const char *value, st
 
     switch (f->type) {
     case FLAG_CALL:
-        return f->set(target, value, e);
+        return f->set(field, value, e);
     case FLAG_TYPE_BOOL:
         return read_bool(value, field, e);
     case FLAG_TYPE_TEXT:
@@ -129,11 +131,21 @@ static int store_value(const struct flag *f, void *target, const char *value, st
     BUG("a flag of no type");
 }
 
-/* One flag with its value; `shown` is the flag as it was typed. */
+/* "-m, --memory" */
+static const char *spell(const struct flag *f, char buf[FLAG_SPELLED])
+{
+    if (f->letter)
+        snprintf(buf, FLAG_SPELLED, "-%c, --%s", f->letter, f->name);
+    else
+        snprintf(buf, FLAG_SPELLED, "--%s", f->name);
+    return buf;
+}
+
 static int apply(struct parse *p, const struct flag *f, const struct flag_use *use,
-                 const char *value, const char *shown)
+                 const char *value)
 {
     char *target = (char *)p->args + use->offset;
+    char shown[FLAG_SPELLED];
     bool yes;
 
     if (use->indirect)
@@ -145,7 +157,15 @@ static int apply(struct parse *p, const struct flag *f, const struct flag_use *u
                         : yes                           ? "true"
                                                         : "false",
                         p->e);
-    return r < 0 ? err_wrap(p->e, r, "%s", shown) : 0;
+    return r < 0 ? err_wrap(p->e, r, "%s", spell(f, shown)) : 0;
+}
+
+static int lacks_value(struct parse *p, const struct flag *f)
+{
+    char shown[FLAG_SPELLED];
+
+    return err_set(p->e, -EINVAL, "flag %s needs a value: --%s %s", spell(f, shown), f->name,
+                   f->meta);
 }
 
 static int unknown_long(struct parse *p, const char *name, size_t len)
@@ -171,20 +191,18 @@ static int long_flag(struct parse *p, const char *word, const char *next)
     size_t len = value ? (size_t)(value - name) : strlen(name);
     const struct flag_use *use = NULL;
     const struct flag *f = flag_find(p->c, name, len, 0, &use);
-    char shown[64];
 
-    snprintf(shown, sizeof(shown), "--%.*s", (int)len, name);
     if (!f && strcmp(name, help_flag.name) == 0)
         return 0;
     if (!f)
         return unknown_long(p, name, len);
     if (value || !f->meta) {
-        int r = apply(p, f, use, value ? value + 1 : "true", shown);
+        int r = apply(p, f, use, value ? value + 1 : "true");
         return r < 0 ? r : 1;
     }
     if (!next)
-        return err_set(p->e, -EINVAL, "flag %s needs a value: %s %s", shown, shown, f->meta);
-    int r = apply(p, f, use, next, shown);
+        return lacks_value(p, f);
+    int r = apply(p, f, use, next);
     return r < 0 ? r : 2;
 }
 
@@ -204,19 +222,18 @@ static int short_flags(struct parse *p, const char *word, const char *next)
             return word[2] ? err_set(p->e, -EINVAL, "unknown flag %s in '%s'", shown, word)
                            : err_set(p->e, -EINVAL, "unknown flag %s", shown);
         if (!f->meta && s[1] != '=') {
-            r = apply(p, f, use, "true", shown);
+            r = apply(p, f, use, "true");
             if (r < 0)
                 return r;
             continue;
         }
         if (f->meta && !s[1]) {
             if (!next)
-                return err_set(p->e, -EINVAL, "flag %s needs a value: %s %s", shown, shown,
-                               f->meta);
+                return lacks_value(p, f);
             value = next;
             took = 2;
         }
-        r = apply(p, f, use, value, shown);
+        r = apply(p, f, use, value);
         return r < 0 ? r : took;
     }
     return 1;

@@ -56,6 +56,7 @@ struct flag {         /* the last of a table is {0} */
 
 /* What stands behind the help text in an entry. */
 #define FLAG_SET(fn) FLAG_CALL, 0, fn
+#define FLAG_AT(s, field, fn) FLAG_CALL, offsetof(s, field), fn /* fn gets the field */
 #define FLAG_BOOL(s, field) FLAG_TYPE_BOOL, offsetof(s, field), NULL
 #define FLAG_TEXT(s, field) FLAG_TYPE_TEXT, offsetof(s, field), NULL
 #define FLAG_COPY(s, field) FLAG_TYPE_COPY, offsetof(s, field), NULL

@@ -26,20 +26,20 @@ static int spell(char *buf, size_t len, const struct flag *f)
 /* Words, broken at the width; the pen stands in column `at`. */
 static void wrap(const struct layout *l, const char *text, int at, int indent)
 {
+    const char *space = "";
+
     while (*text) {
         int n = (int)strcspn(text, " ");
 
-        if (at + n > l->width && at > indent) {
+        if (at + (int)strlen(space) + n > l->width && space[0]) {
             fprintf(l->out, "\n%*s", indent, "");
             at = indent;
+            space = "";
         }
-        at += fprintf(l->out, "%.*s", n, text);
+        at += fprintf(l->out, "%s%.*s", space, n, text);
         text += n;
-        if (*text == ' ') {
-            if (at < l->width)
-                at += fprintf(l->out, " ");
-            text++;
-        }
+        text += strspn(text, " ");
+        space = " ";
     }
     fputc('\n', l->out);
 }

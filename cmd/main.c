@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "cmd/flag.h"
+#include "cmd/specflags.h"
 #include "cmd/suggest.h"
 #include "cmd/verb.h"
 #include "hw/clock.h"
@@ -19,7 +20,7 @@
  */
 static const struct verb verbs[] = {
     {.summary = "Containers"},
-    {"run", "[flags] IMAGE [COMMAND...]", "run a command of a container image", cmd_run},
+    {.command = &command_run, .run = cmd_run},
     {"ps", "[flags]", "list the machines that run", cmd_ps},
     {"stop", "MACHINE...", "end machines", cmd_stop},
     {.summary = "Images"},
@@ -95,7 +96,7 @@ static int run(const struct verb *v, int argc, char **argv)
 {
     const struct command *c = v->command;
 
-    if (!c)
+    if (v->run)
         return v->run(argc, argv);
     return c->sub ? flag_dispatch(c, argc, argv) : c->run(argc, argv);
 }

@@ -10,8 +10,8 @@
 struct command;
 struct vm_report;
 
-/* A verb in the table of main.c: its command (cmd/flag.h), which says everything; or, for verbs
- * that read their flags themselves, the rest. */
+/* A verb in the table of main.c: its command (cmd/flag.h), which says everything unless run is
+ * given here; or, for verbs that read their flags themselves, the rest. */
 struct verb {
     const char *name, *args, *summary; /* summary alone: a heading */
     int (*run)(int argc, char **argv); /* argv[0] is the verb; returns the exit status */

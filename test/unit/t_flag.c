@@ -160,9 +160,9 @@ static void a_switch_takes_true_and_false(void **state)
 
     assert_true(parse(&rm, "rm --tty=false -i=true --call=1", &a, &e) > 0);
     assert_true(!a.tty && a.interactive && a.called);
-    refused(&rm, "rm --tty=maybe", "--tty: 'maybe' is neither true nor false");
+    refused(&rm, "rm --tty=maybe", "-t, --tty: 'maybe' is neither true nor false");
     refused(&rm, "rm --call=false", "--call: cannot be taken back");
-    refused(&rm, "rm -i=", "-i: '' is neither true nor false");
+    refused(&rm, "rm -i=", "-i, --interactive: '' is neither true nor false");
 }
 
 static void numbers_are_checked(void **state)
@@ -178,12 +178,12 @@ static void numbers_are_checked(void **state)
     assert_int_equal(a.interval, 1500000000);
     assert_string_equal(a.engine, "kvm");
     free(a.engine);
-    refused(&rm, "rm -n 11", "-n: '11' is out of range: 1 to 10");
-    refused(&rm, "rm --count=x", "--count: 'x' is not a number");
+    refused(&rm, "rm -n 11", "-n, --count: '11' is out of range: 1 to 10");
+    refused(&rm, "rm --count=x", "-n, --count: 'x' is not a number");
     refused(&rm, "rm --pids=-2", "--pids: '-2' is out of range: -1 to 100");
     refused(&rm, "rm --pids=99999999999999999999",
             "--pids: '99999999999999999999' is out of range: -1 to 100");
-    refused(&rm, "rm -m 12", "-m: '12' is less than it may be");
+    refused(&rm, "rm -m 12", "-m, --memory: '12' is less than it may be");
 }
 
 static void mistakes_are_told_in_sentences(void **state)
@@ -192,8 +192,8 @@ static void mistakes_are_told_in_sentences(void **state)
     refused(&rm, "rm --zebra", "unknown flag --zebra");
     refused(&rm, "rm -Z", "unknown flag -Z");
     refused(&rm, "rm -itZ", "unknown flag -Z in '-itZ'");
-    refused(&rm, "rm --workdir", "flag --workdir needs a value: --workdir DIR");
-    refused(&rm, "rm -iw", "flag -w needs a value: -w DIR");
+    refused(&rm, "rm --workdir", "flag -w, --workdir needs a value: --workdir DIR");
+    refused(&rm, "rm -iw", "flag -w, --workdir needs a value: --workdir DIR");
     refused(&rm, "rm a b c", "takes at most 2 arguments");
     refused(&run, "run -i", "needs at least 1 argument: kiln run [flags] IMAGE [COMMAND...]");
 }
