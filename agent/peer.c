@@ -42,7 +42,7 @@ struct peer {
     struct spawn_failure failure; /* in PEER_FAILED */
     bool reset; /* by the transport: this machine is not the one that the host talked to */
     bool holds; /* the HOLD is this session's */
-    bool tty, reaped, over, drained_late;
+    bool tty, detached, reaped, over, drained_late;
     int status;        /* wait status, once reaped */
     uint64_t drain_by; /* CLOCK_MONOTONIC ms; once over */
     uint8_t *stdin_q;  /* PROTO_WINDOW bytes; NULL until a process is started */
@@ -99,7 +99,7 @@ static void release(struct agent *a)
 
 void peer_free(struct peer *p)
 {
-    if (p->proc.pid > 0 && !p->reaped)
+    if (p->proc.pid > 0 && !p->reaped && !p->detached)
         kill(p->proc.pid, SIGKILL);
     if (p->holds && !p->reset)
         release(p->a);
@@ -379,6 +379,7 @@ static void on_start(struct peer *p, const struct proto_frame *f)
         return;
     if (rc == 0) {
         p->tty = p->start.tty;
+        p->detached = p->start.detach;
         p->state = PEER_STARTING;
         if (p->a->main_pid == 0)
             p->a->main_pid = p->proc.pid;

@@ -64,7 +64,7 @@ void setup_done(struct setup_req *r);
 struct start_req {
     struct strv argv, env;
     char *cwd, *user;
-    bool tty, with_stdin;
+    bool tty, with_stdin, detach;
     uint16_t rows, cols;
     size_t bytes; /* payload taken so far, MOREs included */
 };

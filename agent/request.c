@@ -152,6 +152,8 @@ static int start_field(const struct proto_field_view *v, struct start_req *r)
         return take_bool(v, &r->tty);
     case PF_STDIN:
         return take_bool(v, &r->with_stdin);
+    case PF_DETACH:
+        return take_bool(v, &r->detach);
     case PF_ROWS:
         return take_u16(v, &r->rows);
     case PF_COLS:

@@ -236,7 +236,7 @@ static int child_run(const struct sandbox *s, struct start_req *r, struct err *e
         return err_errno(e, -errno, "enter the container");
     if (syscall(SYS_close_range, 4, ~0U, 0) < 0)
         return err_errno(e, -errno, "close_range");
-    if (setsid() < 0 || (r->tty && ioctl(0, TIOCSCTTY, 0) < 0))
+    if (setsid() < 0 || (r->tty && !r->detach && ioctl(0, TIOCSCTTY, 0) < 0))
         return err_errno(e, -errno, "terminal");
     int rc = user_find(r->user ? r->user : "", "/etc/passwd", "/etc/group", &u, e);
     if (rc < 0)
@@ -313,6 +313,15 @@ static int open_pipe(int *ours, int *theirs, bool we_read)
     return fcntl(*ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+/* Of a detached process, which nobody reads. */
+static int open_null(struct ends *c)
+{
+    c->in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    c->out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    c->err = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    return c->in < 0 || c->out < 0 || c->err < 0 ? -errno : 0;
+}
+
 static int open_pipes(const struct start_req *r, struct process *p, struct ends *c)
 {
     int rc;
@@ -335,7 +344,7 @@ int spawn(const struct sandbox *s, const struct start_req *r, struct process *p,
     struct ends c = {-1, -1, -1, -1};
 
     *p = (struct process){.report = -1, .in = -1, .out = -1, .err = -1};
-    int rc = r->tty ? open_pty(s, r, p, &c) : open_pipes(r, p, &c);
+    int rc = r->detach ? open_null(&c) : r->tty ? open_pty(s, r, p, &c) : open_pipes(r, p, &c);
     if (rc == 0)
         rc = open_pipe(&p->report, &c.report, true);
     if (rc == 0) {

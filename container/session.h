@@ -22,6 +22,7 @@ struct session_process {                  /* all borrowed */
     const char *const *argv, *const *env; /* NULL-terminated */
     const char *cwd, *user;
     bool tty, with_stdin;
+    bool detach; /* it goes on when the session ends, and what it writes is nobody's */
     uint16_t rows, cols;
 };
 

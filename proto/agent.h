@@ -93,6 +93,7 @@ enum proto_field {
     PF_CODE,  /* u32 */
     PF_TEXT,  /* string */
     PF_MACHINE_ID, /* string: 32 hexadecimal digits, for /etc/machine-id */
+    PF_DETACH, /* u8: 1 = the process goes on when its session ends; its streams are /dev/null */
 };
 
 struct proto_buf { /* builds one frame; fixed size, no allocation */
