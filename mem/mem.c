@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 
@@ -41,6 +42,7 @@ struct mem *mem_new(uint64_t size, struct err *e)
         err_set(e, -ENOMEM, "out of memory");
         return NULL;
     }
+    m->fd = -1;
     m->size = size;
     m->low = size < MEM_LOW_MAX ? size : MEM_LOW_MAX;
     m->hva = lazy_array(size);
@@ -67,6 +69,8 @@ void mem_free(struct mem *m)
     unmap((void *)m->code, mem_pages(m) * sizeof(*m->code));
     unmap(m->filed, bitmap_bytes(m));
     unmap(m->hva, m->size);
+    if (m->fd >= 0)
+        (void)close(m->fd);
     free(m);
 }
 

@@ -1,4 +1,5 @@
-/* mem/mem.h - guest physical memory: one private mapping of this process.
+/* mem/mem.h - guest physical memory: one private mapping of this process, or where another process
+ * serves a device of the machine, a shared one.
  *
  * Charter: the only door to guest RAM. Outside mem/ and cpu/ nobody keeps a raw
  * pointer into it. Every address and length came from the guest and is hostile
@@ -10,7 +11,8 @@
  *
  * The mapping is private: fork(2) shares it copy-on-write, and pieces of it may lie
  * over files (mem_map_file) whose pages are read when first touched and never
- * written. Nothing here costs in proportion to the size of RAM.
+ * written. Nothing here costs in proportion to the size of RAM. A shared mapping is a memfd: no
+ * file lies under it, and a forked process would write to the same RAM.
  *
  * Besides bytes, mem knows per 4 KiB page
  *  - the code map: which 64-byte chunks hold instructions some software engine
@@ -43,6 +45,7 @@ struct mem {                /* fields are private to mem/ and cpu/ */
     uint64_t size;          /* bytes of RAM in all, a multiple of MEM_PAGE */
     uint64_t low;           /* bytes of it below MEM_LOW_MAX */
     uint8_t *hva;           /* owned mapping of all RAM */
+    int fd;                 /* owned: the memfd it is a shared mapping of; -1 = it is private */
     uint64_t *filed;        /* [size/4096] bits: the page's first content lies in a file */
     _Atomic uint64_t *code; /* [size/4096] bit i: chunk i (64 bytes) holds code */
     _Atomic uint8_t *dirty; /* [size/4096] 1 = written since last fetch; NULL = log off */
@@ -65,6 +68,16 @@ enum { MEM_REGIONS_MAX = 2 };
  * Errors: NULL with *e: -EINVAL, -ENOMEM. Caller owns: mem_free(). */
 struct mem *mem_new(uint64_t size, struct err *e);
 void mem_free(struct mem *m); /* m may be NULL */
+
+/* Make RAM a shared mapping of a memfd, sealed against shrinking, with the same content; the cost
+ * follows the pages in use. Before anything holds an address in it. Errors: what memfd_create(2)
+ * and mmap(2) say; RAM is as before. */
+int mem_share(struct mem *m, struct err *e) MUST_CHECK;
+/* The memfd, borrowed; offsets in it are those of mem_regions(). -1: RAM is private. */
+static inline int mem_fd(const struct mem *m)
+{
+    return m->fd;
+}
 
 uint64_t mem_size(const struct mem *m);
 static inline uint64_t mem_pages(const struct mem *m)
@@ -92,7 +105,8 @@ void mem_wrote(struct mem *m, gpa_t gpa, size_t len);
 
 /* Lay [off, off+len) of RAM, whole pages, privately over the same offsets of file `fd` (borrowed
  * during the call), or over nothing (zeroes) where fd is -1. Before anything runs. Which pages of
- * the file hold data is told by mem_filed(). Errors: -EINVAL, what mmap(2) says. */
+ * the file hold data is told by mem_filed(). Errors: -EINVAL, also where RAM is shared; what
+ * mmap(2) says. */
 int mem_map_file(struct mem *m, int fd, uint64_t off, uint64_t len, struct err *e) MUST_CHECK;
 /* Page `page` in this process. */
 static inline uint8_t *mem_page_at(const struct mem *m, uint64_t page)
@@ -104,7 +118,8 @@ void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes);
 /* Set the bits (one a page) of pages that may differ from zeroes: touched here, or in a file. Cost
  * follows these pages, not the size of RAM. Errors: what reading /proc/self/pagemap says. */
 int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
-/* The same for pages this process has written since the mappings were made. */
+/* The same for pages this process has written since the mappings were made. -ENOTSUP: RAM is
+ * shared, that is not known. */
 int mem_written(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
 /* Pages that lie in a file and were read or written here (the kernel maps neighbours of a page that
  * is read along with it). bitmap[] is zeroed. */

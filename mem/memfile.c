@@ -1,4 +1,4 @@
-/* RAM over files, and which of its pages hold something. */
+/* RAM over files, shared RAM, and which of its pages hold something. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -20,7 +20,7 @@ int mem_map_file(struct mem *m, int fd, uint64_t off, uint64_t len, struct err *
     int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0);
 
     if (off % MEM_PAGE != 0 || len % MEM_PAGE != 0 || len == 0 || off > m->size ||
-        len > m->size - off)
+        len > m->size - off || m->fd >= 0)
         return err_set(e, -EINVAL, "a piece of a memory file lies outside of RAM");
     void *p = mmap(m->hva + off, len, PROT_READ | PROT_WRITE, flags, fd, fd < 0 ? 0 : (off_t)off);
     return p == MAP_FAILED ? err_errno(e, -errno, "map guest RAM") : 0;
@@ -69,8 +69,29 @@ static int scan(const struct mem *m, uint64_t *bitmap, bool any, struct err *e)
     return 0;
 }
 
+/* Pages the memfd has: whoever wrote them. */
+static int scan_shared(const struct mem *m, uint64_t *bitmap, struct err *e)
+{
+    for (off_t at = 0; at < (off_t)m->size;) {
+        off_t data = lseek(m->fd, at, SEEK_DATA);
+        off_t hole = data < 0 ? data : lseek(m->fd, data, SEEK_HOLE);
+
+        if (hole < 0 && errno == ENXIO)
+            return 0;
+        if (hole < 0)
+            return err_errno(e, -errno, "seek in guest RAM");
+        for (uint64_t p = (uint64_t)data >> MEM_PAGE_SHIFT; p < (uint64_t)hole >> MEM_PAGE_SHIFT;
+             p++)
+            bitmap[p / 64] |= 1ull << (p % 64);
+        at = hole;
+    }
+    return 0;
+}
+
 int mem_written(const struct mem *m, uint64_t *bitmap, struct err *e)
 {
+    if (m->fd >= 0)
+        return err_set(e, -ENOTSUP, "which pages of shared memory were written is not known");
     return scan(m, bitmap, false, e);
 }
 
@@ -87,7 +108,52 @@ int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e)
 {
     for (uint64_t i = 0; i < (mem_pages(m) + 63) / 64; i++)
         bitmap[i] |= m->filed[i];
-    return scan(m, bitmap, false, e);
+    return m->fd >= 0 ? scan_shared(m, bitmap, e) : scan(m, bitmap, false, e);
+}
+
+static void copy_pages(uint8_t *to, const struct mem *m, const uint64_t *bitmap)
+{
+    for (uint64_t p = 0; p < mem_pages(m); p++) {
+        if (!bitmap[p / 64])
+            p |= 63;
+        else if (bitmap[p / 64] & 1ull << (p % 64))
+            memcpy(to + (p << MEM_PAGE_SHIFT), mem_page_at(m, p), MEM_PAGE);
+    }
+}
+
+static int shared_file(uint64_t size, struct err *e)
+{
+    CLEANUP(fd) int fd = memfd_create("kiln-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return err_errno(e, -errno, "make shared guest RAM");
+    return take_fd(&fd);
+}
+
+int mem_share(struct mem *m, struct err *e)
+{
+    if (m->fd >= 0)
+        return 0;
+    CLEANUP(mem) uint64_t *used = calloc((mem_pages(m) + 63) / 64, sizeof(*used));
+    CLEANUP(fd) int fd = shared_file(m->size, e);
+    if (fd < 0)
+        return fd;
+    if (!used)
+        return err_set(e, -ENOMEM, "out of memory");
+    int r = mem_used(m, used, e);
+    if (r < 0)
+        return r;
+    void *p = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (p == MAP_FAILED)
+        return err_errno(e, -errno, "map guest RAM of %llu MiB",
+                         (unsigned long long)(m->size >> 20));
+    copy_pages(p, m, used);
+    (void)munmap(m->hva, m->size);
+    mem_filed(m, 0, m->size, false);
+    m->hva = p;
+    m->fd = take_fd(&fd);
+    return 0;
 }
 
 int mem_forget(struct mem *m, struct err *e)
