@@ -7,7 +7,7 @@
 
 #include "cmd/attend.h"
 #include "cmd/verb.h"
-#include "vm/vm.h"
+#include "vm/vmdisks.h"
 
 static const char help[] =
     "Usage: kiln boot --kernel FILE [flags]\n\n"
@@ -16,7 +16,9 @@ static const char help[] =
     "  --kernel FILE        the kernel\n"
     "  --initrd FILE        initial RAM disk\n"
     "  --cmdline TEXT       kernel command line (default: console=ttyS0 panic=-1)\n"
-    "  --disk FILE[:ro]     a disk image or block device; up to 8\n"
+    "  --disk DISK[,ro]     a disk: FILE (raw or qcow2) or block device, vhost-user:SOCKET,\n"
+    "                       nbd:HOST:PORT, nbd:unix:SOCKET, rbd:POOL/IMAGE; also ,format=F; up to "
+    "8\n"
     "  --share TAG=DIR[:ro] a folder for the guest: mount -t virtiofs TAG /mnt; up to 7\n"
     "  --cpus N             virtual CPUs (default 1)\n"
     "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
@@ -52,6 +54,7 @@ enum {
 
 struct boot_args {
     struct vm_conf vm;
+    struct vmdisks disks;
     struct attend at;
 };
 
@@ -64,15 +67,6 @@ static bool take_ro(char *text)
     if (ro)
         text[len - 3] = '\0';
     return ro;
-}
-
-static int add_disk(struct vm_conf *vm, char *text, struct err *e)
-{
-    if (vm->n_disks == VM_DISKS_MAX)
-        return err_set(e, -EINVAL, "more than %d disks", VM_DISKS_MAX);
-    bool ro = take_ro(text);
-    vm->disk[vm->n_disks++] = (struct vm_disk){.path = text, .read_only = ro};
-    return 0;
 }
 
 static int add_share(struct vm_conf *vm, char *text, struct err *e)
@@ -144,7 +138,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
             a->vm.cmdline = optarg;
             break;
         case OPT_DISK:
-            r = add_disk(&a->vm, optarg, e);
+            r = vmdisks_add(&a->disks, optarg, &a->vm, e);
             break;
         case OPT_SHARE:
             r = add_share(&a->vm, optarg, e);
@@ -219,12 +213,17 @@ int cmd_boot(int argc, char **argv)
     struct vm *vm = NULL;
 
     int r = parse(argc, argv, &a, &e);
-    if (r != 0)
+    if (r != 0) {
+        vmdisks_done(&a.disks);
         return r > 0 ? 0 : say_usage("boot", EXIT_KILN, "%s", e.msg);
+    }
     r = attend_open(&a.at, &a.vm, &e);
+    if (r == 0)
+        r = vmdisks_start(&a.disks, &a.vm, &e);
     if (r == 0)
         r = vm_new(&a.vm, &vm, &e);
     int status = r == 0 ? attend(&a.at, vm, a.vm.vsock_path) : say_err(&e, EXIT_KILN);
+    vmdisks_done(&a.disks);
     attend_close(&a.at);
     return status;
 }

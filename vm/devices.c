@@ -18,6 +18,7 @@
 #include "dev/virtio/rng.h"
 #include "dev/virtio/virtiofs.h"
 #include "dev/virtio/vsock.h"
+#include "dev/virtio/vublk.h"
 #include "net/vsockd.h"
 #include "vm/vm_private.h"
 
@@ -235,9 +236,28 @@ static int open_disk(const struct vm_disk *c)
     return open(c->path, (c->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 }
 
+static int add_served_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct err *e)
+{
+    int fd = c->vhost_socket ? -1 : fcntl(c->vhost_fd, F_DUPFD_CLOEXEC, 0);
+    struct vulink *link = NULL;
+
+    if (!c->vhost_socket && fd < 0)
+        return err_errno(e, -errno, "disk '%s'", c->path);
+    int r = vulink_new(c->vhost_socket, fd, vm->loop, &link, e);
+    struct vudev *d = r == 0 ? vublk_new(link, vm->mem, vm->loop, e) : NULL;
+    if (!d)
+        return err_wrap(e, r < 0 ? r : -EPROTO, "disk '%s'", c->path);
+    vm->shape.disk[n].size = vublk_size(d);
+    vm->shape.disk[n].read_only = vublk_read_only(d);
+    return add_device(vm, &vublk_ops, d, e);
+}
+
 static int add_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct err *e)
 {
     struct block *b = NULL;
+
+    if (c->vhost)
+        return add_served_disk(vm, c, n, e);
     int fd = c->path ? open_disk(c) : -1;
     int r;
 

@@ -215,6 +215,8 @@ pid_t seed_fork(struct vm *vm, struct seed **ret, uint64_t *pause_ns, struct err
         return err_set(e, -ESRCH, "the machine has ended");
     s->note = strdup("");
     int r = s->note ? 0 : err_set(e, -ENOMEM, "out of memory");
+    if (r == 0)
+        r = vm_check_whole(vm, e);
     if (r == 0 && !was_paused)
         r = vm_pause(vm, e);
     bool paused = r == 0;

@@ -136,7 +136,9 @@ static int prepare(struct job *j, struct err *e)
     f->created_ns = (int64_t)now_ns(CLOCK_REALTIME);
     if (!f->note || !f->program || !f->engine)
         return err_set(e, -ENOMEM, "out of memory");
-    int r = new_id(f->id, e);
+    int r = vm_check_whole(j->vm, e);
+    if (r == 0)
+        r = new_id(f->id, e);
     if (r == 0)
         r = shape_copy(&f->shape, &j->vm->shape, e);
     if (r == 0 && o->parent)

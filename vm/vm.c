@@ -358,6 +358,15 @@ static int make_board(struct vm *vm, struct err *e)
     return board_new(&bc, &vm->board, e);
 }
 
+/* Such a back end maps all of RAM. */
+static bool is_served(const struct vm_conf *c)
+{
+    for (unsigned i = 0; i < c->n_disks; i++)
+        if (c->disk[i].vhost)
+            return true;
+    return false;
+}
+
 /* RAM and CPU model: new ones, or those of a machine that ran before. */
 static int make_base(struct vm *vm, const struct vm_conf *c, struct mem *mem,
                      const struct shape *like, struct err *e)
@@ -369,6 +378,9 @@ static int make_base(struct vm *vm, const struct vm_conf *c, struct mem *mem,
         vm->mem = mem_new(c->ram_bytes, e);
         r = vm->mem ? 0 : -ENOMEM;
     }
+    vm->served = is_served(c);
+    if (r == 0 && vm->served)
+        r = mem_share(vm->mem, e);
     if (r == 0)
         r = cpu_model_init(&vm->model, c->cpus, vm->clock.tsc_khz, e);
     if (r == 0 && like)

@@ -55,6 +55,7 @@ struct vm {
     struct track track;
     char *grown_from; /* owned: folder of the snapshot whose file lies under its RAM; NULL = none */
     bool extint;      /* level of the 8259's output, for a new engine */
+    bool served;      /* another process serves one of its devices */
 
     pthread_mutex_t lock;
     pthread_cond_t io_cond; /* with lock: frozen changed */
@@ -84,5 +85,7 @@ int vm_make_cpus(struct vm *vm, const struct cpu_engine *eng, struct cpu_vm **cp
                  struct err *e) MUST_CHECK;
 void vm_free_cpus(struct vm *vm);
 void vm_kick_all(struct vm *vm);
+/* What cannot be saved or copied: -ENOTSUP and a sentence. */
+int vm_check_whole(const struct vm *vm, struct err *e) MUST_CHECK;
 
 #endif

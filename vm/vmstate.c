@@ -120,6 +120,16 @@ int vm_switch_engine(struct vm *vm, const char *name, struct err *e)
     return 0;
 }
 
+int vm_check_whole(const struct vm *vm, struct err *e)
+{
+    if (!vm->served)
+        return 0;
+    return err_set(
+        e, -ENOTSUP,
+        "another process serves one of the machine's devices (vhost-user) and holds what "
+        "belongs to it: such a machine cannot be saved or forked");
+}
+
 enum { STATE_VERSION = 1 };
 
 /* One object for the whole machine but its RAM. Saving fills from the vCPUs, loading puts back. */
