@@ -118,7 +118,7 @@ static int put_hosts(const struct setup_req *r, struct err *e)
 
 int ident_files(const struct setup_req *r, struct err *e)
 {
-    int rc = root_mkdirs("/etc", 0755);
+    int rc = launch_mkdirs("/etc", 0755);
 
     if (rc < 0)
         return err_errno(e, rc, "/etc");

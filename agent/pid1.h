@@ -10,7 +10,6 @@
  *   ident.c    hostname, clock, entropy, files in /etc
  *   spawn.c    start a process in the sandbox
  *   group.c    the container's control group: its processes stand still together
- *   user.c     the image's passwd and group
  *
  * The container runs in its own PID namespace, so that nothing in it can see, signal or trace the
  * agent, and its end (or `reboot` inside it) is an exit status, not the end of the machine.
@@ -28,6 +27,8 @@
 
 #include "base/err.h"
 #include "base/strv.h"
+#include "os/launch.h"
+#include "os/user.h"
 #include "proto/agent.h"
 
 enum {
@@ -106,28 +107,12 @@ void sandbox_close(struct sandbox *s); /* ends its init and with it all of it */
 
 /* Make the container's root and enter it. In a mount namespace of its own. */
 int root_enter(const struct setup_req *r, const char *base, struct err *e) MUST_CHECK;
-int root_mkdirs(const char *path, mode_t mode); /* as mkdir -p; 0 or -errno */
 /* In the agent: hostname, clock, entropy. Only the hostname can fail. */
 int ident_machine(const struct setup_req *r, struct err *e) MUST_CHECK;
 /* In the container's root: /etc/hostname, machine-id, hosts, resolv.conf, mtab. */
 int ident_files(const struct setup_req *r, struct err *e) MUST_CHECK;
 /* The same from outside, in a container that is there; a root that is read-only stays as it is. */
 int ident_renew(const struct sandbox *s, const struct setup_req *r, struct err *e) MUST_CHECK;
-
-/* ---- user.c */
-
-enum { USER_GROUPS_MAX = 1024 };
-struct user {
-    uid_t uid;
-    gid_t gid;
-    gid_t groups[USER_GROUPS_MAX];
-    size_t n_groups;
-    char home[256];
-};
-/* `spec` as in OCI ("", "user", "uid", "user:group", "uid:gid"), looked up in the files (which may
- * be absent). Errors: -EINVAL unknown name or number out of range. */
-int user_find(const char *spec, const char *passwd_path, const char *group_path, struct user *u,
-              struct err *e) MUST_CHECK;
 
 /* ---- spawn.c */
 

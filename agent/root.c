@@ -24,28 +24,6 @@
 
 enum { PATH_LEN = 256, DEV_WAIT_MS = 10000, DEV_POLL_MS = 2 };
 
-int root_mkdirs(const char *path, mode_t mode)
-{
-    char p[4096];
-    size_t n = strlen(path);
-
-    if (n == 0 || n >= sizeof(p))
-        return -ENAMETOOLONG;
-    memcpy(p, path, n + 1);
-    for (char *s = p + 1;; s++) {
-        if (*s != '/' && *s != '\0')
-            continue;
-        char c = *s;
-
-        *s = '\0';
-        if (mkdir(p, mode) < 0 && errno != EEXIST)
-            return -errno;
-        *s = c;
-        if (c == '\0')
-            return 0;
-    }
-}
-
 /* There, and with a medium: a template's drive is filled when the machine goes on from it. */
 static bool dev_ready(const char *path)
 {
@@ -139,7 +117,7 @@ static int enter(const char *root, struct err *e)
 static int mount_at(const char *what, const char *dir, const char *type, unsigned long flags,
                     const char *opt, struct err *e)
 {
-    int r = root_mkdirs(dir, 0755);
+    int r = launch_mkdirs(dir, 0755);
 
     if (r < 0)
         return err_errno(e, r, "%s", dir);
@@ -177,7 +155,7 @@ static int make_dev(struct err *e)
 
     if (r < 0)
         return r;
-    r = root_mkdirs("/dev/net", 0755);
+    r = launch_mkdirs("/dev/net", 0755);
     if (r < 0)
         return err_errno(e, r, "/dev/net");
     for (unsigned i = 0; i < ARRAY_LEN(node); i++) {
@@ -233,7 +211,7 @@ static int mount_user(const struct setup_mount *m, int fd, struct err *e)
 {
     char held[32];
     bool ro = strcmp(m->options, "ro") == 0, bind = strcmp(m->type, "bind") == 0;
-    int r = root_mkdirs(m->target, 0755);
+    int r = launch_mkdirs(m->target, 0755);
 
     if (r < 0)
         return err_errno(e, r, "mount point %s", m->target);
@@ -270,7 +248,7 @@ int root_enter(const struct setup_req *r, const char *base, struct err *e)
         source[i] = -1;
     for (unsigned i = 0; i < ARRAY_LEN(sub); i++) {
         snprintf(dir[i], sizeof(dir[i]), "%s/%s", base, sub[i]);
-        int rc = root_mkdirs(dir[i], 0755);
+        int rc = launch_mkdirs(dir[i], 0755);
         if (rc < 0)
             return err_errno(e, rc, "%s", dir[i]);
     }

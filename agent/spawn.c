@@ -20,7 +20,6 @@
 #include "agent/pid1.h"
 #include "base/cleanup.h"
 
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 enum {
     PIPE_BYTES = 256 * 1024,
     NOFILE_SOFT =
@@ -50,121 +49,11 @@ static void process_done(struct process *p)
 
 /* ---- the child */
 
-static const char *env_get(const struct strv *env, const char *name)
-{
-    size_t n = strlen(name);
-
-    for (size_t i = env->n; i-- > 0;) /* the last one given counts */
-        if (strncmp(env->v[i], name, n) == 0 && env->v[i][n] == '=')
-            return env->v[i] + n + 1;
-    return NULL;
-}
-
-static int env_default(struct strv *env, const char *name, const char *value)
-{
-    char *s;
-
-    if (env_get(env, name))
-        return 0;
-    if (asprintf(&s, "%s=%s", name, value) < 0)
-        return -ENOMEM;
-    return strv_take(env, s);
-}
-
-/* What docker sets when the image and the user did not. */
-static int env_fill(struct strv *env, const struct user *u, bool tty)
-{
-    char host[65] = "";
-    int r = env_default(env, "PATH", DEFAULT_PATH);
-
-    (void)gethostname(host, sizeof(host) - 1);
-    if (r == 0)
-        r = env_default(env, "HOSTNAME", host);
-    if (r == 0 && tty)
-        r = env_default(env, "TERM", "xterm");
-    if (r == 0)
-        r = env_default(env, "HOME", u->home[0] ? u->home : "/");
-    return r;
-}
-
-static int enter_cwd(const char *cwd, const struct user *u, struct err *e)
-{
-    struct stat st;
-
-    if (!cwd || !cwd[0])
-        cwd = "/";
-    if (cwd[0] != '/')
-        return err_set(e, -EINVAL, "the working directory '%s' is not an absolute path", cwd);
-    if (stat(cwd, &st) < 0) {
-        int r = root_mkdirs(cwd, 0755);
-
-        if (r < 0)
-            return err_errno(e, r == -ENOENT ? -EINVAL : r, "working directory '%s'", cwd);
-        (void)!chown(cwd, u->uid, u->gid);
-    }
-    if (chdir(cwd) < 0) {
-        int r = errno == ENOENT ? -EINVAL : -errno; /* -ENOENT is the command's */
-        return err_errno(e, r, "working directory '%s'", cwd);
-    }
-    return 0;
-}
-
 static int become(const struct user *u, struct err *e)
 {
     if (setgroups(u->n_groups, u->groups) < 0 || setgid(u->gid) < 0 || setuid(u->uid) < 0)
         return err_errno(e, -errno, "become user %u, group %u", (unsigned)u->uid, (unsigned)u->gid);
     return 0;
-}
-
-/* execve(2) says EACCES for a directory, too; both are "cannot be run". */
-static int exec_path(const char *path, const struct start_req *r)
-{
-    struct stat st;
-
-    execve(path, r->argv.v, r->env.v);
-    if (errno == ENOENT && stat(path, &st) == 0)
-        return -ELIBBAD; /* it is there: its interpreter or loader is not */
-    return -errno;
-}
-
-/* As execvp(3) and the shells: go on over what is not there, remember what may not be run. */
-static int exec_search(const struct start_req *r, struct err *e)
-{
-    const char *name = r->argv.v[0], *path = env_get(&r->env, "PATH");
-    int found = -ENOENT;
-
-    if (!name[0])
-        return err_set(e, -ENOENT, "the command is an empty string");
-    if (strchr(name, '/')) {
-        found = exec_path(name, r);
-    } else {
-        CLEANUP(mem) char *dirs = strdup(path ? path : "");
-        char *p = dirs, *dir;
-
-        while (dirs && (dir = strsep(&p, ":"))) {
-            char full[PATH_MAX];
-            int n = snprintf(full, sizeof(full), "%s/%s", dir[0] ? dir : ".", name);
-
-            if (n < 0 || (size_t)n >= sizeof(full))
-                continue;
-            int rc = exec_path(full, r);
-            if (rc == -ENOENT || rc == -ENOTDIR)
-                continue;
-            found = rc;
-            if (rc != -EACCES)
-                break;
-        }
-    }
-    if (found == -ENOENT || found == -ENOTDIR)
-        return err_set(e, -ENOENT, "%s: %s", name,
-                       strchr(name, '/') ? "no such file"
-                                         : "command not found in the image's PATH");
-    if (found == -ELIBBAD)
-        return err_set(e, -ENOENT, "%s: its interpreter or program loader is not in the image",
-                       name);
-    if (found == -ENOEXEC)
-        return err_set(e, found, "%s: not a program for this machine (exec format error)", name);
-    return err_errno(e, found, "%s", name);
 }
 
 static void reset_signals(void)
@@ -217,17 +106,6 @@ static int place_fds(struct ends *c)
     return 0;
 }
 
-/* So that it can open /dev/stdout anew after it is no longer root. Never /dev/null: that is
- * everybody's. */
-static void own_streams(const struct user *u)
-{
-    struct stat st;
-
-    for (int fd = 0; fd < 3; fd++)
-        if (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || isatty(fd)))
-            (void)!fchown(fd, u->uid, (gid_t)-1);
-}
-
 static int child_run(const struct sandbox *s, struct start_req *r, struct err *e)
 {
     static struct user u;
@@ -241,18 +119,18 @@ static int child_run(const struct sandbox *s, struct start_req *r, struct err *e
     int rc = user_find(r->user ? r->user : "", "/etc/passwd", "/etc/group", &u, e);
     if (rc < 0)
         return rc;
-    own_streams(&u);
+    launch_own_streams(u.uid);
     umask(022);
-    rc = enter_cwd(r->cwd, &u, e);
+    rc = launch_cwd(r->cwd, &u, e);
     if (rc < 0)
         return rc;
-    rc = env_fill(&r->env, &u, r->tty);
+    rc = launch_env(&r->env, &u, r->tty);
     if (rc < 0)
         return err_errno(e, rc, "environment");
     set_limits();
     reset_signals();
     rc = become(&u, e);
-    return rc < 0 ? rc : exec_search(r, e);
+    return rc < 0 ? rc : launch_exec(r->argv.v, r->env.v, e);
 }
 
 static _Noreturn void child(const struct sandbox *s, const struct start_req *r, struct ends *c)

@@ -1,14 +1,17 @@
 /* The image's passwd(5) and group(5). Read line by line with a fixed buffer: the files are the
  * image's, and anything may stand in them. Lines that are too long or malformed are skipped, as the
  * C library does. */
+#include "os/user.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "agent/pid1.h"
 #include "base/cleanup.h"
 
 enum {
