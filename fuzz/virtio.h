@@ -105,18 +105,25 @@ static inline void fz_step(struct fz *z, const uint8_t *s)
     }
 }
 
-/* Plays the script against `dev`, and frees it. RAM is the same every time but for what is in it.
- */
-static inline void fz_run(const struct virtio_ops *ops, void *dev, const uint8_t *p, size_t n,
-                          void (*event)(void *, uint8_t, uint32_t), void *ctx)
+/* RAM is the same every time but for what is in it. */
+static inline struct mem *fz_ram(void)
 {
     static struct mem *ram;
-    struct fz z = {.event = event, .ctx = ctx};
 
     if (!ram)
         ram = mem_new(FZ_RAM, NULL);
     if (!ram)
         abort();
+    return ram;
+}
+
+/* Plays the script against `dev`, and frees it. */
+static inline void fz_run(const struct virtio_ops *ops, void *dev, const uint8_t *p, size_t n,
+                          void (*event)(void *, uint8_t, uint32_t), void *ctx)
+{
+    struct mem *ram = fz_ram();
+    struct fz z = {.event = event, .ctx = ctx};
+
     z.m = ram;
     struct vmmio_conf c = {.mem = ram, .irq = {.set = fz_irq, .ctx = &z}, .ops = ops, .dev = dev};
     z.t = vmmio_new(&c, NULL);

@@ -278,7 +278,7 @@ static int hello(struct vhostuser *v, struct err *e)
 
 int vhostuser_open(int fd, unsigned ms, struct vhostuser *v, struct err *e)
 {
-    struct vhostuser n = {.fd = fd};
+    struct vhostuser n = {.fd = fd, .answer_ms = VHOSTUSER_ANSWER_MS};
 
     begin(&n, ms);
     int r = hello(&n, e);
@@ -302,7 +302,7 @@ int vhostuser_config(struct vhostuser *v, void *buf, size_t len, struct err *e)
 
     if (!(v->protocol & P_CONFIG) || len > sizeof(c.bytes))
         return err_set(e, -ENOTSUP, "the vhost-user back end does not tell a configuration");
-    begin(v, VHOSTUSER_ANSWER_MS);
+    begin(v, v->answer_ms);
     int r = send_message(v, GET_CONFIG, 0, &c, CONFIG_HEADER + len, NULL, 0, e);
     if (r == 0)
         r = receive_reply(v, GET_CONFIG, &got, CONFIG_HEADER + len, e);
@@ -383,7 +383,7 @@ int vhostuser_start(struct vhostuser *v, uint64_t features, const struct vhostus
     if (features & ~v->features)
         return err_set(e, -ENOTSUP, "the vhost-user back end lacks features 0x%llx",
                        (unsigned long long)(features & ~v->features));
-    begin(v, VHOSTUSER_ANSWER_MS);
+    begin(v, v->answer_ms);
     r = tell(v, SET_FEATURES, &f, sizeof(f), e);
     if (r == 0)
         r = set_memory(v, region, n_regions, e);
@@ -401,7 +401,7 @@ int vhostuser_stop(struct vhostuser *v, unsigned index, uint16_t *base, struct e
 {
     struct vring_state s = {.index = index}, got;
 
-    begin(v, VHOSTUSER_ANSWER_MS);
+    begin(v, v->answer_ms);
     int r = send_message(v, GET_VRING_BASE, 0, &s, sizeof(s), NULL, 0, e);
     if (r == 0)
         r = receive_reply(v, GET_VRING_BASE, &got, sizeof(got), e);

@@ -29,10 +29,11 @@ enum {
 
 struct vhostuser { /* owned: vhostuser_close() */
     int fd;
-    uint64_t features; /* the device's, as the back end offers them */
-    uint64_t protocol; /* "Protocol features" both know */
-    unsigned queues;   /* it serves at most; 0 = does not say */
-    uint64_t deadline; /* CLOCK_MONOTONIC ns, of the call under way; private */
+    uint64_t features;  /* the device's, as the back end offers them */
+    uint64_t protocol;  /* "Protocol features" both know */
+    unsigned queues;    /* it serves at most; 0 = does not say */
+    unsigned answer_ms; /* VHOSTUSER_ANSWER_MS, or a test's */
+    uint64_t deadline;  /* CLOCK_MONOTONIC ns, of the call under way; private */
 };
 #define VHOSTUSER_NONE ((struct vhostuser){.fd = -1})
 

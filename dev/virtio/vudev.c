@@ -168,7 +168,7 @@ static int stop_queue(struct vudev *d, unsigned n)
             vq_unpop(&d->port->q[n]);
     }
     while (r >= 0 && vuqueue_pending(d->queue, n) > 0) {
-        if (!vuqueue_wait(d->queue, n, VUDEV_STOP_MS))
+        if (!vuqueue_wait(d->queue, n, d->stop_ms))
             return -ETIMEDOUT;
         vuqueue_heard(d->queue, n);
         r = give_back(d, n);
@@ -243,6 +243,7 @@ int vudev_init(struct vudev *d, const struct vudev_kind *kind, struct vulink *li
     d->link = link;
     d->mem = m;
     d->loop = l;
+    d->stop_ms = VUDEV_STOP_MS;
     if (mem_fd(m) < 0)
         r = err_set(e, -EINVAL, "the machine's memory is not shared");
     struct vhostuser *conn = vulink_conn(link);
@@ -319,12 +320,14 @@ void vudev_drain(void *dev)
     }
 }
 
-/* vm/ saves no machine that has such a device: what lies behind it is not the machine's. */
+/* Drained, it holds nothing but what the transport saves. (vm/ saves no machine that has one: what
+ * lies behind it is not the machine's.) */
 void vudev_visit(void *dev, struct state_io *io)
 {
-    (void)dev;
-    if (state_loading(io))
-        state_fail(io, "a device that another process serves cannot go on from a saved state");
+    struct vudev *d = dev;
+
+    for (unsigned i = 0; state_loading(io) && i < d->kind->n_queues; i++)
+        vuqueue_clear(d->queue, i);
 }
 
 void vudev_destroy(void *dev)

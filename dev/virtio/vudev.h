@@ -44,6 +44,7 @@ struct vudev { /* first member of each kind's device */
     uint64_t features; /* offered to the driver */
     uint64_t own;      /* those of them that are not the back end's business */
     uint8_t config[VHOSTUSER_CONFIG_MAX];
+    unsigned stop_ms;      /* VUDEV_STOP_MS, or a test's */
     unsigned started;      /* bit n: the back end serves queue n */
     unsigned starved;      /* bit n: a request of queue n waits for room */
     struct vq_chain chain; /* the one under way */

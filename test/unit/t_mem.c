@@ -197,9 +197,42 @@ static void what_engines_knew_is_forgotten(void **state)
     mem_free(m);
 }
 
+static void shared_ram_has_the_same_content(void **state)
+{
+    uint64_t used[(RAM >> MEM_PAGE_SHIFT) / 64 + 1] = {0};
+    struct mem *m = mem_new(RAM, NULL);
+    char got[6] = "";
+
+    (void)state;
+    assert_int_equal(mem_fd(m), -1);
+    assert_int_equal(mem_write(m, 0x5000, "kernel", 6), 0);
+    assert_int_equal(mem_write(m, MEM_HIGH_BASE + 0x1ffa, "stacks", 6), 0);
+    assert_int_equal(mem_share(m, NULL), 0);
+    assert_int_equal(mem_share(m, NULL), 0); /* it is */
+    assert_int_equal(mem_read(m, 0x5000, got, 6), 0);
+    assert_memory_equal(got, "kernel", 6);
+    assert_int_equal(mem_read(m, MEM_HIGH_BASE + 0x1ffa, got, 6), 0);
+    assert_memory_equal(got, "stacks", 6);
+
+    uint8_t *other = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_SHARED, mem_fd(m), 0);
+    assert_ptr_not_equal(other, MAP_FAILED);
+    memcpy(other + 0x9000, "device", 6);
+    assert_int_equal(mem_read(m, 0x9000, got, 6), 0);
+    assert_memory_equal(got, "device", 6);
+    assert_int_equal(mem_used(m, used, NULL), 0);
+    assert_int_equal(used[0], 1 << 5 | 1 << 9); /* whoever wrote them */
+    assert_true(used[(RAM >> MEM_PAGE_SHIFT) / 64] & 1ull << ((RAM >> MEM_PAGE_SHIFT) - 1) % 64);
+    assert_int_equal(mem_written(m, used, NULL), -ENOTSUP);
+    assert_int_equal(mem_map_file(m, -1, 0, MEM_PAGE, NULL), -EINVAL);
+    assert_int_equal(ftruncate(mem_fd(m), 0x1000), -1); /* nobody takes it away */
+    munmap(other, RAM);
+    mem_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shared_ram_has_the_same_content),
         cmocka_unit_test(ram_over_a_file_reads_it_and_never_writes_it),
         cmocka_unit_test(pieces_lie_over_one_another),
         cmocka_unit_test(what_engines_knew_is_forgotten),
