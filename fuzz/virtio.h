@@ -89,7 +89,7 @@ static inline void fz_step(struct fz *z, const uint8_t *s)
         (void)vmmio_read(z->t, v % VMMIO_SIZE, 1u << s[1] % 4);
         break;
     case 2:
-        vmmio_kick(z->t, s[1] % 8);
+        vmmio_kick(z->t, s[1] % VIRTIO_QUEUES_MAX);
         break;
     case 3:
         if (z->event)
@@ -97,7 +97,7 @@ static inline void fz_step(struct fz *z, const uint8_t *s)
         break;
     case 4:
         (void)!mem_write(z->m, v % FZ_RAM, s + 1, 1); /* the other vCPU writes meanwhile */
-        vmmio_kick(z->t, s[1] % 8);
+        vmmio_kick(z->t, s[1] % VIRTIO_QUEUES_MAX);
         break;
     case 5:
         fz_save_and_load(z, v);

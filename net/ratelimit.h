@@ -14,6 +14,12 @@ struct ratelimit {
     uint64_t at;    /* ns: when `level` was true */
 };
 
+struct rate_conf {  /* what a user says; 0 = no limit */
+    uint64_t bytes; /* a second */
+    uint64_t burst; /* bytes */
+    uint64_t ops;   /* packets or requests, a second */
+};
+
 #define RATELIMIT_MAX (1ull << 40) /* of rate and burst */
 
 /* A full bucket. burst 0: what passes in a tenth of a second. Both are cut to RATELIMIT_MAX. */

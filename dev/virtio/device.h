@@ -8,7 +8,7 @@
 
 #include "dev/virtio/queue.h"
 
-enum { VIRTIO_QUEUES_MAX = 8, VIRTIO_CONFIG_MAX = 256 };
+enum { VIRTIO_QUEUES_MAX = 9, VIRTIO_CONFIG_MAX = 256 };
 enum { VIRTIO_KICK_MAX = 256 }; /* chains one kick handles before it lets others run */
 #define VIRTIO_F_INDIRECT_DESC (1ull << 28)
 #define VIRTIO_F_EVENT_IDX (1ull << 29)

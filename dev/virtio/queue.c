@@ -166,17 +166,26 @@ void vq_unpop(struct vq *q)
     q->next_avail--;
 }
 
-int vq_push(struct vq *q, uint16_t head, uint32_t written)
+int vq_fill(struct vq *q, uint16_t head, uint32_t written, uint16_t ahead)
 {
     uint32_t elem[2] = {htole32(head), htole32(written)};
-    int r =
-        mem_write(q->mem, q->used + 4 + 8ull * (q->next_used & (q->size - 1u)), elem, sizeof(elem));
+    uint16_t at = (uint16_t)(q->next_used + ahead) & (uint16_t)(q->size - 1u);
 
-    if (r < 0)
-        return r;
-    atomic_thread_fence(memory_order_release); /* element before idx (2.7.8.2) */
-    q->next_used++;
+    return mem_write(q->mem, q->used + 4 + 8ull * at, elem, sizeof(elem));
+}
+
+int vq_show(struct vq *q, uint16_t n)
+{
+    atomic_thread_fence(memory_order_release); /* elements before idx (2.7.8.2) */
+    q->next_used = (uint16_t)(q->next_used + n);
     return write16(q, q->used + 2, q->next_used);
+}
+
+int vq_push(struct vq *q, uint16_t head, uint32_t written)
+{
+    int r = vq_fill(q, head, written, 0);
+
+    return r < 0 ? r : vq_show(q, 1);
 }
 
 bool vq_should_signal(struct vq *q)

@@ -48,10 +48,14 @@ int vq_pop(struct vq *q, struct vq_chain *c) MUST_CHECK;
 uint16_t vq_avail_idx(const struct vq *q);
 /* Have the driver notify of the next chain it adds, whatever lies in the queue already. */
 void vq_want_kick(struct vq *q);
-/* Un-take the last popped chain (not yet pushed). */
+/* Un-take the last popped chain (not yet pushed); again for the one before. */
 void vq_unpop(struct vq *q);
 /* Give chain `head` back with `written` bytes. Errors as vq_pop. */
 int vq_push(struct vq *q, uint16_t head, uint32_t written) MUST_CHECK;
+/* The same in two steps, for chains that the driver must see together: the element `ahead` places
+ * behind the last one shown, then show `n` of them. */
+int vq_fill(struct vq *q, uint16_t head, uint32_t written, uint16_t ahead) MUST_CHECK;
+int vq_show(struct vq *q, uint16_t n) MUST_CHECK;
 /* Does the driver want an interrupt for what was pushed since the last call? */
 bool vq_should_signal(struct vq *q);
 

@@ -1,0 +1,92 @@
+/* dev/virtio/vnet_priv.h - what the parts of the network card share: vnet.c (configuration, link,
+ * state), vnetrx.c, vnettx.c, vnetctl.c (the control queue). */
+#ifndef DEV_VIRTIO_VNET_PRIV_H
+#define DEV_VIRTIO_VNET_PRIV_H
+
+#include "dev/virtio/vnet.h"
+
+enum { /* feature bits, 5.1.3 */
+       F_CSUM = 1 << 0,
+       F_GUEST_CSUM = 1 << 1,
+       F_CTRL_GUEST_OFFLOADS = 1 << 2,
+       F_MTU = 1 << 3,
+       F_MAC = 1 << 5,
+       F_GUEST_TSO4 = 1 << 7,
+       F_GUEST_TSO6 = 1 << 8,
+       F_GUEST_ECN = 1 << 9,
+       F_GUEST_UFO = 1 << 10,
+       F_HOST_TSO4 = 1 << 11,
+       F_HOST_TSO6 = 1 << 12,
+       F_HOST_ECN = 1 << 13,
+       F_HOST_UFO = 1 << 14,
+       F_MRG_RXBUF = 1 << 15,
+       F_STATUS = 1 << 16,
+       F_CTRL_VQ = 1 << 17,
+       F_CTRL_RX = 1 << 18,
+       F_GUEST_ANNOUNCE = 1 << 21,
+       F_MQ = 1 << 22,
+       F_CTRL_MAC_ADDR = 1 << 23,
+       F_GUEST_ALL = F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN | F_GUEST_UFO,
+};
+
+enum { VNET_RX_SEGS = NET_IOV_MAX - 1 };
+
+struct vnet_rx { /* chains taken from the queue, not yet filled */
+    struct vnet_buf {
+        uint16_t head, n_segs;
+        uint32_t len; /* bytes */
+    } buf[VNET_RX_BUFS];
+    struct vq_seg seg[VNET_RX_SEGS];
+    struct iovec iov[NET_IOV_MAX]; /* of the segments; the last one is the scratch */
+    unsigned n_bufs, n_segs;
+    uint64_t len; /* bytes of all buffers */
+};
+
+struct vnet_limit {
+    struct ratelimit bytes, ops;
+    struct timer timer;
+    bool on;
+};
+
+struct vnet {
+    struct net *net; /* owned; NULL = none */
+    struct virtio_port *port;
+    unsigned max_pairs, pairs; /* offered; in use by the driver */
+    uint8_t mac[6];
+    uint16_t mtu;
+    bool link;         /* as the driver is told */
+    bool announce;     /* the driver is asked to announce itself */
+    uint32_t offloads; /* GUEST_ features in force, as bits of them */
+    struct vnet_rx rx[NET_PAIRS_MAX];
+    struct vq_chain chain; /* the one being sent, or a command */
+    struct iovec iov[NET_IOV_MAX];
+    bool tx_full[NET_PAIRS_MAX]; /* the backend had no room: writable() goes on */
+    struct vnet_limit rx_limit, tx_limit;
+    struct clock *clock;
+    struct timerq *timers;
+};
+
+/* vnet.c: apply `offloads` and `pairs` to the backend. */
+void vnet_apply(struct vnet *d);
+/* May a frame pass? If not, the timer kicks the direction's queues when it may. */
+bool vnet_may_pass(struct vnet *d, struct vnet_limit *l);
+void vnet_passed(struct vnet_limit *l, uint64_t bytes);
+static inline struct vq *vnet_rxq(struct vnet *d, unsigned pair)
+{
+    return &d->port->q[2 * pair];
+}
+static inline struct vq *vnet_txq(struct vnet *d, unsigned pair)
+{
+    return &d->port->q[2 * pair + 1];
+}
+
+/* vnetrx.c: move frames to the guest; give back the buffers that were taken ahead; forget them. */
+void vnetrx_run(struct vnet *d, unsigned pair);
+void vnetrx_return(struct vnet *d, unsigned pair);
+void vnetrx_forget(struct vnet *d, unsigned pair);
+/* vnettx.c */
+void vnettx_run(struct vnet *d, unsigned pair);
+/* vnetctl.c: `n` is the control queue's number. */
+void vnetctl_run(struct vnet *d, unsigned n);
+
+#endif
