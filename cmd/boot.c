@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd/attend.h"
+#include "cmd/netflag.h"
 #include "cmd/verb.h"
 #include "vm/vmdisks.h"
 
@@ -20,6 +21,8 @@ static const char help[] =
     "                       nbd:HOST:PORT, nbd:unix:SOCKET, rbd:POOL/IMAGE; also ,format=F; up to "
     "8\n"
     "  --share TAG=DIR[:ro] a folder for the guest: mount -t virtiofs TAG /mnt; up to 7\n"
+    "  --net KIND[,KEY=VALUE]  a network card, up to 4: tap:NAME, user (passt), none; keys: mac,\n"
+    "                       mtu, queues, rx-rate, tx-rate (bytes a second), publish\n"
     "  --cpus N             virtual CPUs (default 1)\n"
     "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
     "  --engine NAME        auto, kvm, bt or interp (default auto)\n"
@@ -49,13 +52,15 @@ enum {
     OPT_STATS,
     OPT_PERF_MAP,
     OPT_LOCKSTEP,
-    OPT_NAME
+    OPT_NAME,
+    OPT_NET,
 };
 
 struct boot_args {
     struct vm_conf vm;
     struct vmdisks disks;
     struct attend at;
+    struct netflag net[VM_NETS_MAX];
 };
 
 /* Cuts ":ro" off. */
@@ -81,6 +86,24 @@ static int add_share(struct vm_conf *vm, char *text, struct err *e)
     bool ro = take_ro(path);
     vm->share[vm->n_shares++] = (struct vm_share){.path = path, .tag = text, .read_only = ro};
     return 0;
+}
+
+static int add_net(struct boot_args *a, const char *text, struct err *e)
+{
+    if (a->vm.n_nets == VM_NETS_MAX)
+        return err_set(e, -EINVAL, "more than %d network cards", VM_NETS_MAX);
+    return netflag_parse(text, &a->net[a->vm.n_nets++], e);
+}
+
+static int open_nets(struct boot_args *a, struct err *e)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < a->vm.n_nets; i++) {
+        r = netflag_open(&a->net[i], e);
+        a->vm.net[i] = a->net[i].card;
+    }
+    return r;
 }
 
 static void show_difference(void *ctx, const char *text)
@@ -119,6 +142,7 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         {"lockstep", 0, NULL, OPT_LOCKSTEP},
         {"stats", 0, NULL, OPT_STATS},
         {"name", 1, NULL, OPT_NAME},
+        {"net", 1, NULL, OPT_NET},
         {"help", 0, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -171,6 +195,9 @@ static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
         case OPT_NAME:
             a->at.name = optarg;
             break;
+        case OPT_NET:
+            r = add_net(a, optarg, e);
+            break;
         case OPT_PERF_MAP:
             a->vm.perf_map = true;
             break;
@@ -213,17 +240,22 @@ int cmd_boot(int argc, char **argv)
     struct vm *vm = NULL;
 
     int r = parse(argc, argv, &a, &e);
-    if (r != 0) {
-        vmdisks_done(&a.disks);
-        return r > 0 ? 0 : say_usage("boot", EXIT_KILN, "%s", e.msg);
+    int status = r > 0 ? 0 : r < 0 ? say_usage("boot", EXIT_KILN, "%s", e.msg) : 0;
+    if (r == 0) {
+        r = open_nets(&a, &e);
+        if (r == 0)
+            r = attend_open(&a.at, &a.vm, &e);
+        if (r == 0)
+            r = vmdisks_start(&a.disks, &a.vm, &e);
+        if (r == 0)
+            r = vm_new(&a.vm, &vm, &e);
+        for (unsigned i = 0; i < a.vm.n_nets; i++)
+            netflag_handed(&a.net[i]);
+        status = r == 0 ? attend(&a.at, vm, a.vm.vsock_path) : say_err(&e, EXIT_KILN);
+        attend_close(&a.at);
     }
-    r = attend_open(&a.at, &a.vm, &e);
-    if (r == 0)
-        r = vmdisks_start(&a.disks, &a.vm, &e);
-    if (r == 0)
-        r = vm_new(&a.vm, &vm, &e);
-    int status = r == 0 ? attend(&a.at, vm, a.vm.vsock_path) : say_err(&e, EXIT_KILN);
     vmdisks_done(&a.disks);
-    attend_close(&a.at);
+    for (unsigned i = 0; i < a.vm.n_nets; i++)
+        netflag_done(&a.net[i]);
     return status;
 }

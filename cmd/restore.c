@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "cmd/attend.h"
+#include "cmd/netflag.h"
 #include "cmd/snapname.h"
 #include "cmd/verb.h"
 #include "container/machine.h"
@@ -26,6 +27,8 @@ static const char help[] =
     "  --engine NAME        auto, kvm, bt or interp, whatever it was saved on (default auto)\n"
     "  --verify             read and check all of the snapshot first\n"
     "  --disk N=FILE        use FILE as disk N (from 0), not a copy of the saved one\n"
+    "  --net KIND[,KEY=VALUE]  what a network card is connected to, the first one first: as of\n"
+    "                       kiln boot; without, it has no link\n"
     "  --console MODE       stdio (default), none: nothing is read or shown\n"
     "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
     "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
@@ -42,6 +45,7 @@ enum {
     OPT_VSOCK,
     OPT_TIMEOUT,
     OPT_STATS,
+    OPT_NET,
 };
 
 struct restore_args {
@@ -49,6 +53,8 @@ struct restore_args {
     const char *engine, *vsock, *snapshot;
     char *disk[VM_DISKS_MAX]; /* NULL = a copy of the saved one */
     bool detach, verify;
+    struct netflag net[VM_NETS_MAX];
+    unsigned n_nets;
 };
 
 static int set_disk(struct restore_args *a, char *text, struct err *e)
@@ -95,6 +101,10 @@ static int one(struct restore_args *a, int c, char *value, struct err *e)
     case OPT_STATS:
         a->at.stats = true;
         return 0;
+    case OPT_NET:
+        if (a->n_nets == VM_NETS_MAX)
+            return err_set(e, -EINVAL, "more than %d network cards", VM_NETS_MAX);
+        return netflag_parse(value, &a->net[a->n_nets++], e);
     default:
         return err_set(e, -EINVAL, "unknown flag or missing value");
     }
@@ -103,17 +113,12 @@ static int one(struct restore_args *a, int c, char *value, struct err *e)
 static int parse(int argc, char **argv, struct restore_args *a, struct err *e)
 {
     static const struct option opts[] = {
-        {"name", 1, NULL, OPT_NAME},
-        {"detach", 0, NULL, 'd'},
-        {"engine", 1, NULL, OPT_ENGINE},
-        {"verify", 0, NULL, OPT_VERIFY},
-        {"disk", 1, NULL, OPT_DISK},
-        {"console", 1, NULL, OPT_CONSOLE},
-        {"vsock", 1, NULL, OPT_VSOCK},
-        {"timeout", 1, NULL, OPT_TIMEOUT},
-        {"stats", 0, NULL, OPT_STATS},
-        {"help", 0, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"name", 1, NULL, OPT_NAME},     {"detach", 0, NULL, 'd'},
+        {"engine", 1, NULL, OPT_ENGINE}, {"verify", 0, NULL, OPT_VERIFY},
+        {"disk", 1, NULL, OPT_DISK},     {"console", 1, NULL, OPT_CONSOLE},
+        {"vsock", 1, NULL, OPT_VSOCK},   {"timeout", 1, NULL, OPT_TIMEOUT},
+        {"stats", 0, NULL, OPT_STATS},   {"net", 1, NULL, OPT_NET},
+        {"help", 0, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     int c;
 
@@ -129,8 +134,8 @@ static int parse(int argc, char **argv, struct restore_args *a, struct err *e)
     }
     if (optind != argc - 1)
         return err_set(e, -EINVAL, optind == argc ? "which snapshot?" : "one snapshot at a time");
-    if (a->detach && (a->vsock || a->at.timeout_ns || a->at.stats))
-        return err_set(e, -EINVAL, "--vsock, --timeout and --stats are for the foreground");
+    if (a->detach && (a->vsock || a->at.timeout_ns || a->at.stats || a->n_nets))
+        return err_set(e, -EINVAL, "--vsock, --timeout, --stats and --net are for the foreground");
     a->snapshot = argv[optind];
     return 0;
 }
@@ -143,6 +148,22 @@ static int open_seed(const struct restore_args *a, struct seed **seed, struct er
     if (r == 0 && a->verify)
         r = snapshot_verify(dir, e);
     return r == 0 ? seed_open(dir, seed, e) : r;
+}
+
+/* Queue pairs and MTU are the saved card's. */
+static int connect_nets(struct restore_args *a, struct vm_conf *c, struct err *e)
+{
+    int r = 0;
+
+    if (a->n_nets > c->n_nets)
+        return err_set(e, -EINVAL, "the saved machine has %u network cards", c->n_nets);
+    for (unsigned i = 0; r == 0 && i < a->n_nets; i++) {
+        a->net[i].card.pairs = c->net[i].pairs;
+        a->net[i].card.mtu = c->net[i].mtu;
+        r = netflag_open(&a->net[i], e);
+        c->net[i] = a->net[i].card;
+    }
+    return r;
 }
 
 static int foreground(struct restore_args *a, struct seed *seed, struct err *e)
@@ -163,7 +184,10 @@ static int foreground(struct restore_args *a, struct seed *seed, struct err *e)
     }
     a->at.folder = true;
     a->at.note = note;
-    int r = attend_open(&a->at, &c, e);
+    int r = connect_nets(a, &c, e);
+    if (r < 0)
+        return r;
+    r = attend_open(&a->at, &c, e);
     snprintf(vsock, sizeof(vsock), "%s/vsock", a->at.dir.path);
     if (seed_shape(seed)->vsock)
         c.vsock_path = a->vsock ? a->vsock : vsock;
@@ -172,6 +196,8 @@ static int foreground(struct restore_args *a, struct seed *seed, struct err *e)
         r = session_pair(&c.vsock_client, &a->at.agent, e);
     if (r == 0)
         r = seed_grow(seed, &c, &vm, e);
+    for (unsigned i = 0; i < a->n_nets; i++)
+        netflag_handed(&a->net[i]);
     if (r == 0)
         r = vm_renew(vm, e);
     int status = r == 0 ? attend(&a->at, vm, c.vsock_path) : r;
@@ -223,6 +249,8 @@ int cmd_restore(int argc, char **argv)
     r = open_seed(&a, &seed, &e);
     if (r == 0)
         r = a.detach ? background(&a, seed, &e) : foreground(&a, seed, &e);
+    for (unsigned i = 0; i < a.n_nets; i++)
+        netflag_done(&a.net[i]);
     seed_free(seed);
     return r < 0 ? say_err(&e, EXIT_KILN) : r;
 }

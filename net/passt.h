@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 
-enum { PASST_PORTS_MAX = 256, PASST_DNS_MAX = 4, PASST_TEXT_MAX = 64 };
+enum { PASST_PORTS_MAX = 256, PASST_DNS_MAX = 4 };
 
 struct passt_port {
     bool udp;
@@ -40,13 +40,17 @@ struct passt_conf {                 /* borrowed; NULL and 0: passt's choice */
 
 struct passt { /* owned: passt_stop() */
     pid_t pid;
-    int fd; /* the card's end: for stream_net(), whose it may become (set it to -1 then) */
+    int fd;         /* the card's end: for stream_net(), whose it may become (set it to -1 then) */
+    int complaints; /* a pipe: what it says before it serves */
 };
-#define PASST_NONE ((struct passt){0, -1})
+#define PASST_NONE ((struct passt){0, -1, -1})
 
-/* Start it and wait until it serves (its ports are bound). -ENOENT: no passt on this host;
- * -EADDRINUSE and others: what it complained of. */
+/* Start it and wait until it serves: its ports are bound. -ENOENT: no passt on this host;
+ * -EADDRINUSE: a port is taken; -EINVAL and others: what it complained of. */
 int passt_start(const struct passt_conf *c, struct passt *p, struct err *e) MUST_CHECK;
+/* The same in two steps, for who has something to do meanwhile. */
+int passt_spawn(const struct passt_conf *c, struct passt *p, struct err *e) MUST_CHECK;
+int passt_ready(struct passt *p, struct err *e) MUST_CHECK;
 /* End it, if it has not ended, and reap it. */
 void passt_stop(struct passt *p);
 

@@ -20,6 +20,7 @@
 #include "dev/virtio/vsock.h"
 #include "dev/virtio/vublk.h"
 #include "net/vsockd.h"
+#include "vm/netdev.h"
 #include "vm/vm_private.h"
 
 /* --- doorbells ----------------------------------------------------------- */
@@ -44,7 +45,7 @@ static void ring(void *ctx, unsigned queue)
     (void)r; /* full: it is ringing already */
 }
 
-static int add_device(struct vm *vm, const struct virtio_ops *ops, void *dev, struct err *e)
+int devices_put(struct vm *vm, const struct virtio_ops *ops, void *dev, struct err *e)
 {
     struct devices *d = &vm->dev;
     struct doorbell *first = &d->bell[d->n_bells];
@@ -188,7 +189,7 @@ static int add_console(struct vm *vm, const struct vm_conf *c, struct err *e)
         d->console = console_new(&cc, e);
         if (!d->console)
             return -ENOMEM;
-        int r = add_device(vm, &console_ops, d->console, e);
+        int r = devices_put(vm, &console_ops, d->console, e);
         if (r < 0) {
             d->console = NULL;
             return r;
@@ -225,7 +226,7 @@ static int add_rng(struct vm *vm, struct err *e)
 {
     struct rng *r = rng_new((struct rng_source){.fill = fill_random}, e);
 
-    return r ? add_device(vm, &rng_ops, r, e) : -ENOMEM;
+    return r ? devices_put(vm, &rng_ops, r, e) : -ENOMEM;
 }
 
 /* O_NONBLOCK: a FIFO must not hold us before it is refused. */
@@ -273,7 +274,7 @@ static int add_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct e
         return err_wrap(e, r, "disk '%s'", c->path ? c->path : "");
     vm->shape.disk[n].size = b->info.size;
     struct blk *d = blk_new(b, c->serial, e);
-    return d ? add_device(vm, &blk_ops, d, e) : -ENOMEM;
+    return d ? devices_put(vm, &blk_ops, d, e) : -ENOMEM;
 }
 
 /* Each file the guest holds open is one of ours: as many as this process may have. */
@@ -297,7 +298,7 @@ static int add_share(struct vm *vm, const struct vm_share *c, struct err *e)
     if (r < 0)
         return err_wrap(e, r, "share '%s'", c->path ? c->path : c->tag);
     struct virtiofs *d = virtiofs_new(fs, c->tag, e);
-    return d ? add_device(vm, &virtiofs_ops, d, e) : -EINVAL;
+    return d ? devices_put(vm, &virtiofs_ops, d, e) : -EINVAL;
 }
 
 static int add_vsock(struct vm *vm, const struct vm_conf *c, struct err *e)
@@ -313,7 +314,7 @@ static int add_vsock(struct vm *vm, const struct vm_conf *c, struct err *e)
     if (r < 0)
         return err_wrap(e, r, "vsock '%s'", c->vsock_path);
     struct vsock *d = vsock_new(c->vsock_cid, &host, e);
-    return d ? add_device(vm, &vsock_ops, d, e) : -EINVAL;
+    return d ? devices_put(vm, &vsock_ops, d, e) : -EINVAL;
 }
 
 int devices_add(struct vm *vm, const struct vm_conf *c, struct err *e)
@@ -333,6 +334,8 @@ int devices_add(struct vm *vm, const struct vm_conf *c, struct err *e)
         r = add_console(vm, c, e);
     if (r >= 0 && c->vsock_path)
         r = add_vsock(vm, c, e);
+    for (unsigned i = 0; r >= 0 && i < c->n_nets; i++)
+        r = netdev_add(vm, &c->net[i], e);
     if (r >= 0)
         devices_hook(vm);
     return r;

@@ -16,7 +16,7 @@ struct vm;
 struct vm_conf;
 struct console;
 
-enum { DOORBELLS_MAX = 64 };
+enum { DOORBELLS_MAX = 96 };
 
 struct doorbell { /* one queue's notification, an eventfd */
     struct vm *vm;
@@ -38,6 +38,8 @@ struct devices {
 };
 
 int devices_add(struct vm *vm, const struct vm_conf *c, struct err *e) MUST_CHECK;
+/* Put a device (owned from here, also on failure) in the next slot, with doorbells. */
+int devices_put(struct vm *vm, const struct virtio_ops *ops, void *dev, struct err *e) MUST_CHECK;
 void devices_remove(struct vm *vm); /* before the board goes */
 void devices_done(struct vm *vm);   /* after it */
 /* Tell the engine about the doorbells (ioeventfd), or stop telling. */

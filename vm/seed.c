@@ -255,9 +255,15 @@ static int check_fit(const struct seed *s, const struct vm_conf *c, struct err *
     if (c->cpus != h->cpus || c->ram_bytes != h->ram_bytes)
         return err_set(e, -EINVAL, "the saved machine has %u CPUs and %llu MiB of memory", h->cpus,
                        (unsigned long long)(h->ram_bytes >> 20));
-    if (c->n_disks != h->n_disks || c->n_shares != h->n_shares)
-        return err_set(e, -EINVAL, "the saved machine has %u disks and %u shares", h->n_disks,
-                       h->n_shares);
+    if (c->n_disks != h->n_disks || c->n_shares != h->n_shares || c->n_nets != h->n_nets)
+        return err_set(e, -EINVAL, "the saved machine has %u disks, %u shares, %u network cards",
+                       h->n_disks, h->n_shares, h->n_nets);
+    for (unsigned i = 0; i < h->n_nets; i++)
+        if ((c->net[i].pairs ? c->net[i].pairs : 1) != h->net[i].pairs ||
+            c->net[i].mtu != h->net[i].mtu)
+            return err_set(e, -EINVAL,
+                           "network card %u of the saved machine has %u queue pairs and MTU %u", i,
+                           h->net[i].pairs, h->net[i].mtu);
     if ((c->vsock_path != NULL) != h->vsock || c->console != h->console || c->rng != h->rng)
         return err_set(e, -EINVAL,
                        "the saved machine has %s vsock, %s virtio console, %s entropy device",

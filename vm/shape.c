@@ -35,6 +35,14 @@ static int add_share(struct shape *s, const struct vm_share *h)
     return !to->path == !h->path && to->tag ? 0 : -ENOMEM;
 }
 
+static void add_net(struct shape *s, const struct vm_net *n)
+{
+    struct shape_net *to = &s->net[s->n_nets++];
+
+    *to = (struct shape_net){.mtu = n->mtu, .pairs = n->pairs ? n->pairs : 1};
+    memcpy(to->mac, n->mac, sizeof(to->mac));
+}
+
 int shape_init(struct shape *s, const struct vm_conf *c, struct err *e)
 {
     int r = 0;
@@ -49,6 +57,8 @@ int shape_init(struct shape *s, const struct vm_conf *c, struct err *e)
         r = add_disk(s, &c->disk[i]);
     for (unsigned i = 0; r == 0 && i < c->n_shares; i++)
         r = add_share(s, &c->share[i]);
+    for (unsigned i = 0; i < c->n_nets; i++)
+        add_net(s, &c->net[i]);
     if (r < 0) {
         shape_done(s);
         return err_set(e, r, "out of memory");
@@ -132,6 +142,15 @@ static void share_visit(struct shape_share *h, struct state_io *io)
     state_bool(io, 3, &h->read_only);
 }
 
+static void net_visit(struct shape_net *n, struct state_io *io)
+{
+    state_bytes(io, 1, n->mac, sizeof(n->mac));
+    state_u16(io, 2, &n->mtu);
+    state_u32(io, 3, &n->pairs);
+    if (state_loading(io) && (n->pairs < 1 || n->pairs > NET_PAIRS_MAX))
+        state_fail(io, "a network card of %u queue pairs", n->pairs);
+}
+
 static void check(const struct shape *s, struct state_io *io)
 {
     if (s->cpus < 1 || s->cpus > VM_CPUS_MAX)
@@ -146,7 +165,7 @@ static void check(const struct shape *s, struct state_io *io)
 
 void shape_visit(struct shape *s, struct state_io *io)
 {
-    uint32_t cpus = s->cpus, disks = s->n_disks, shares = s->n_shares;
+    uint32_t cpus = s->cpus, disks = s->n_disks, shares = s->n_shares, nets = s->n_nets;
 
     state_u32(io, 1, &cpus);
     state_u64(io, 2, &s->ram_bytes);
@@ -158,11 +177,13 @@ void shape_visit(struct shape *s, struct state_io *io)
     state_u32(io, 8, &s->vsock_cid);
     state_u32(io, 9, &disks);
     state_u32(io, 10, &shares);
+    state_u32(io, 13, &nets);
     s->cpus = cpus;
     if (state_loading(io))
         check(s, io);
-    if (state_loading(io) && (disks > VM_DISKS_MAX || shares > VM_SHARES_MAX))
-        state_fail(io, "a machine with %u disks and %u shares", disks, shares);
+    if (state_loading(io) && (disks > VM_DISKS_MAX || shares > VM_SHARES_MAX || nets > VM_NETS_MAX))
+        state_fail(io, "a machine with %u disks, %u shares and %u network cards", disks, shares,
+                   nets);
     for (unsigned i = 0; !io->failed && i < disks; i++) {
         s->n_disks = i + 1; /* so that shape_done() frees half a disk too */
         state_begin(io, 11, "disk");
@@ -175,6 +196,12 @@ void shape_visit(struct shape *s, struct state_io *io)
         share_visit(&s->share[i], io);
         state_end(io);
     }
+    for (unsigned i = 0; !io->failed && i < nets; i++) {
+        s->n_nets = i + 1;
+        state_begin(io, 14, "network card");
+        net_visit(&s->net[i], io);
+        state_end(io);
+    }
 }
 
 void shape_conf(const struct shape *s, struct vm_conf *c)
@@ -185,6 +212,7 @@ void shape_conf(const struct shape *s, struct vm_conf *c)
                           .initrd_fd = -1,
                           .n_disks = s->n_disks,
                           .n_shares = s->n_shares,
+                          .n_nets = s->n_nets,
                           .vsock_cid = s->vsock_cid,
                           .console = s->console,
                           .rng = s->rng,
@@ -197,4 +225,8 @@ void shape_conf(const struct shape *s, struct vm_conf *c)
     for (unsigned i = 0; i < s->n_shares; i++)
         c->share[i] = (struct vm_share){
             .path = s->share[i].path, .tag = s->share[i].tag, .read_only = s->share[i].read_only};
+    for (unsigned i = 0; i < s->n_nets; i++) {
+        c->net[i] = (struct vm_net){.mtu = s->net[i].mtu, .pairs = s->net[i].pairs};
+        memcpy(c->net[i].mac, s->net[i].mac, sizeof(c->net[i].mac));
+    }
 }

@@ -26,6 +26,12 @@ struct shape_share {
     bool read_only;
 };
 
+struct shape_net { /* what it was connected to does not belong to the machine */
+    uint8_t mac[6];
+    uint16_t mtu;
+    uint32_t pairs;
+};
+
 struct shape { /* owned: shape_done() */
     unsigned cpus;
     uint64_t ram_bytes;
@@ -35,6 +41,8 @@ struct shape { /* owned: shape_done() */
     unsigned n_disks;
     struct shape_share share[VM_SHARES_MAX];
     unsigned n_shares;
+    struct shape_net net[VM_NETS_MAX];
+    unsigned n_nets;
     bool vsock, console, rng;
     uint32_t vsock_cid;
 };
@@ -52,7 +60,7 @@ int shape_copy(struct shape *to, const struct shape *from, struct err *e) MUST_C
 /* Save or load (into a zeroed shape). */
 void shape_visit(struct shape *s, struct state_io *io);
 /* A vm_conf for a machine of this shape: no kernel, engine "auto", no console descriptors, no
- * vsock path; the caller sets these. Strings are borrowed from *s. */
+ * vsock path, cards without a link; the caller sets these. Strings are borrowed from *s. */
 void shape_conf(const struct shape *s, struct vm_conf *c);
 
 #endif

@@ -21,7 +21,7 @@ struct vm;
 struct snapshot;
 
 enum {
-    SNAP_VERSION = 1,
+    SNAP_VERSION = 2,
     SNAP_CHAIN_MAX = 64,       /* a snapshot and all its parents */
     SNAP_NOTE_MAX = 64 * 1024, /* bytes */
     SNAP_ID_LEN = 32,          /* hex digits */

@@ -11,11 +11,19 @@
 
 #include "base/err.h"
 #include "cpu/cpu.h"
+#include "net/net.h"
+#include "net/ratelimit.h"
 
 struct vm;
 struct loop;
 
-enum { VM_DISKS_MAX = 8, VM_SHARES_MAX = 7, VM_RAM_MIN_MIB = 32, VM_CPUS_MAX = 32 };
+enum {
+    VM_DISKS_MAX = 8,
+    VM_SHARES_MAX = 7,
+    VM_NETS_MAX = 4,
+    VM_RAM_MIN_MIB = 32,
+    VM_CPUS_MAX = 32
+};
 
 struct vm_disk {
     const char
@@ -37,6 +45,21 @@ struct vm_share {           /* a folder of the host, by virtio-fs */
     bool read_only;
 };
 
+enum vm_net_kind {
+    VM_NET_NONE,   /* a card without a link, which a machine loaded from this one may get */
+    VM_NET_TAP,    /* fd[]: tap descriptors, one a queue pair (net/net.h, tap_net()) */
+    VM_NET_STREAM, /* fd[0]: passt's socket (stream_net()) */
+};
+
+struct vm_net { /* a network card: virtio-net */
+    enum vm_net_kind kind;
+    uint8_t mac[6];
+    uint16_t mtu;            /* told by the device; 0 = not, the guest has its own idea */
+    unsigned pairs;          /* queue pairs, 1 to NET_PAIRS_MAX; 0 = 1 */
+    int fd[NET_PAIRS_MAX];   /* borrowed during vm_new(), which duplicates them */
+    struct rate_conf rx, tx; /* limits, as the guest sees the directions; 0 = none */
+};
+
 struct vm_conf { /* borrowed during vm_new() */
     unsigned cpus;
     uint64_t ram_bytes;
@@ -53,6 +76,8 @@ struct vm_conf { /* borrowed during vm_new() */
     unsigned n_disks;
     struct vm_share share[VM_SHARES_MAX];
     unsigned n_shares;
+    struct vm_net net[VM_NETS_MAX];
+    unsigned n_nets;
     const char *vsock_path; /* Unix socket of the host side; NULL = no vsock device */
     /* A connected stream socket, taken as a client of vsock_path that was accepted. 0 = none. Taken
      * by vm_new(), also on failure. */

@@ -1,0 +1,61 @@
+#include "vm/netdev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dev/virtio/vnet.h"
+#include "net/net.h"
+#include "vm/devices.h"
+#include "vm/vm_private.h"
+
+static int duplicate(const struct vm_net *c, unsigned pairs, int fd[NET_PAIRS_MAX], struct err *e)
+{
+    for (unsigned i = 0; i < pairs; i++) {
+        fd[i] = fcntl(c->fd[i], F_DUPFD_CLOEXEC, 0);
+        if (fd[i] < 0) {
+            int r = err_errno(e, -errno, "descriptor %d", c->fd[i]);
+
+            while (i-- > 0)
+                close(fd[i]);
+            return r;
+        }
+    }
+    return 0;
+}
+
+/* What the card is connected to; NULL = nothing. */
+static int connect_card(struct vm *vm, const struct vm_net *c, unsigned pairs, struct net **ret,
+                        struct err *e)
+{
+    int fd[NET_PAIRS_MAX];
+
+    *ret = NULL;
+    if (c->kind == VM_NET_NONE)
+        return 0;
+    if (pairs > NET_PAIRS_MAX || (c->kind == VM_NET_STREAM && pairs > 1))
+        return err_set(e, -EINVAL, "%u queue pairs", pairs);
+    int r = duplicate(c, pairs, fd, e);
+    if (r < 0)
+        return r;
+    return c->kind == VM_NET_TAP ? tap_net(fd, pairs, vm->loop, ret, e)
+                                 : stream_net(fd[0], vm->loop, ret, e);
+}
+
+int netdev_add(struct vm *vm, const struct vm_net *c, struct err *e)
+{
+    struct vnet_conf vc = {.mtu = c->mtu,
+                           .pairs = c->pairs ? c->pairs : 1,
+                           .rx = c->rx,
+                           .tx = c->tx,
+                           .clock = &vm->clock,
+                           .timers = &vm->timers};
+    int r = connect_card(vm, c, vc.pairs, &vc.net, e);
+
+    if (r < 0)
+        return err_wrap(e, r, "network card");
+    memcpy(vc.mac, c->mac, sizeof(vc.mac));
+    struct vnet *d = vnet_new(&vc, e);
+    return d ? devices_put(vm, vnet_ops(vc.pairs), d, e) : -EINVAL;
+}
