@@ -1,5 +1,6 @@
 #include "mem/mem.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,34 @@ int mem_fill(struct mem *m, gpa_t gpa, uint8_t byte, size_t len)
         return -EFAULT;
     memset(m->hva + off, byte, len);
     mem_wrote(m, gpa, len);
+    return 0;
+}
+
+static _Atomic uint16_t *word16(const struct mem *m, gpa_t gpa)
+{
+    int64_t off = gpa % sizeof(uint16_t) == 0 ? span(m, gpa, sizeof(uint16_t)) : -1;
+
+    return off < 0 ? NULL : (_Atomic uint16_t *)(void *)(m->hva + off);
+}
+
+int mem_load16(const struct mem *m, gpa_t gpa, uint16_t *v)
+{
+    const _Atomic uint16_t *p = word16(m, gpa);
+
+    if (!p)
+        return -EFAULT;
+    *v = le16toh(atomic_load_explicit(p, memory_order_acquire));
+    return 0;
+}
+
+int mem_store16(struct mem *m, gpa_t gpa, uint16_t v)
+{
+    _Atomic uint16_t *p = word16(m, gpa);
+
+    if (!p)
+        return -EFAULT;
+    atomic_store_explicit(p, htole16(v), memory_order_release);
+    mem_wrote(m, gpa, sizeof(v));
     return 0;
 }
 

@@ -94,6 +94,11 @@ int mem_read(const struct mem *m, gpa_t gpa, void *dst, size_t len) MUST_CHECK;
 int mem_write(struct mem *m, gpa_t gpa, const void *src, size_t len) MUST_CHECK;
 int mem_fill(struct mem *m, gpa_t gpa, uint8_t byte, size_t len) MUST_CHECK;
 
+/* A naturally aligned little-endian word that the guest reads and writes meanwhile: in one access,
+ * which copies are not, with acquire and release. Errors: -EFAULT, also when it is not aligned. */
+int mem_load16(const struct mem *m, gpa_t gpa, uint16_t *v) MUST_CHECK;
+int mem_store16(struct mem *m, gpa_t gpa, uint16_t v) MUST_CHECK;
+
 /* [gpa, gpa+len) as host memory for a transfer (always one piece).
  * The iovec is borrowed until the transfer ends and must not be dereferenced by a
  * parser: copy first. After the host wrote through it call mem_wrote().

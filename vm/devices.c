@@ -250,7 +250,7 @@ static int add_served_disk(struct vm *vm, const struct vm_disk *c, unsigned n, s
         return err_wrap(e, r < 0 ? r : -EPROTO, "disk '%s'", c->path);
     vm->shape.disk[n].size = vublk_size(d);
     vm->shape.disk[n].read_only = vublk_read_only(d);
-    return add_device(vm, &vublk_ops, d, e);
+    return devices_put(vm, &vublk_ops, d, e);
 }
 
 static int add_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct err *e)

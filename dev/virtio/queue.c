@@ -18,22 +18,6 @@ struct desc { /* 2.7.5, wire layout, little-endian */
 };
 _Static_assert(sizeof(struct desc) == 16, "VIRTIO 1.2, 2.7.5: 16 bytes each");
 
-static int read16(const struct vq *q, gpa_t gpa, uint16_t *v)
-{
-    uint16_t raw = 0;
-    int r = mem_read(q->mem, gpa, &raw, sizeof(raw));
-
-    *v = le16toh(raw);
-    return r;
-}
-
-static int write16(struct vq *q, gpa_t gpa, uint16_t v)
-{
-    uint16_t raw = htole16(v);
-
-    return mem_write(q->mem, gpa, &raw, sizeof(raw));
-}
-
 /* How many chains wait. Asks for a notification when there is none (2.7.10), then looks
  * again: the driver may have added one before it saw the wish. */
 static int waiting(struct vq *q)
@@ -41,22 +25,21 @@ static int waiting(struct vq *q)
     uint16_t idx;
 
     for (int pass = 0;; pass++) {
-        int r = read16(q, q->avail + 2, &idx);
+        int r = mem_load16(q->mem, q->avail + 2, &idx);
 
         if (r < 0)
             return r;
         if (idx != q->next_avail || !q->event_idx || pass == 1)
             break;
-        r = write16(q, q->used + 4 + 8ull * q->size, q->next_avail);
+        r = mem_store16(q->mem, q->used + 4 + 8ull * q->size, q->next_avail);
         if (r < 0)
             return r;
         atomic_thread_fence(memory_order_seq_cst);
     }
     uint16_t n = (uint16_t)(idx - q->next_avail);
     if (n > q->size)
-        return -EPROTO;                        /* more entries than the ring can hold */
-    atomic_thread_fence(memory_order_acquire); /* idx before ring[] (2.7.13.3) */
-    return n;
+        return -EPROTO; /* more entries than the ring can hold */
+    return n;           /* idx was loaded before ring[] is (2.7.13.3) */
 }
 
 struct walk { /* through one table of descriptors */
@@ -139,7 +122,7 @@ int vq_pop(struct vq *q, struct vq_chain *c)
         return r;
     c->n_out = c->n_in = 0;
     c->out_len = c->in_len = 0;
-    r = read16(q, q->avail + 4 + 2ull * (q->next_avail & (q->size - 1u)), &c->head);
+    r = mem_load16(q->mem, q->avail + 4 + 2ull * (q->next_avail & (q->size - 1u)), &c->head);
     if (r == 0)
         r = collect(q, c);
     if (r < 0)
@@ -152,13 +135,13 @@ uint16_t vq_avail_idx(const struct vq *q)
 {
     uint16_t idx;
 
-    return q->ready && read16(q, q->avail + 2, &idx) == 0 ? idx : q->next_avail;
+    return q->ready && mem_load16(q->mem, q->avail + 2, &idx) == 0 ? idx : q->next_avail;
 }
 
 void vq_want_kick(struct vq *q)
 {
     if (q->ready && q->event_idx)
-        (void)!write16(q, q->used + 4 + 8ull * q->size, vq_avail_idx(q));
+        (void)!mem_store16(q->mem, q->used + 4 + 8ull * q->size, vq_avail_idx(q));
 }
 
 void vq_unpop(struct vq *q)
@@ -176,9 +159,8 @@ int vq_fill(struct vq *q, uint16_t head, uint32_t written, uint16_t ahead)
 
 int vq_show(struct vq *q, uint16_t n)
 {
-    atomic_thread_fence(memory_order_release); /* elements before idx (2.7.8.2) */
     q->next_used = (uint16_t)(q->next_used + n);
-    return write16(q, q->used + 2, q->next_used);
+    return mem_store16(q->mem, q->used + 2, q->next_used); /* after its elements (2.7.8.2) */
 }
 
 int vq_push(struct vq *q, uint16_t head, uint32_t written)
@@ -197,8 +179,8 @@ bool vq_should_signal(struct vq *q)
     q->signalled = q->next_used;
     atomic_thread_fence(memory_order_seq_cst); /* used.idx before the driver's wish (2.7.7.2) */
     if (!q->event_idx)
-        return read16(q, q->avail, &v) < 0 || !(v & AVAIL_NO_INTERRUPT);
-    if (read16(q, q->avail + 4 + 2ull * q->size, &v) < 0)
+        return mem_load16(q->mem, q->avail, &v) < 0 || !(v & AVAIL_NO_INTERRUPT);
+    if (mem_load16(q->mem, q->avail + 4 + 2ull * q->size, &v) < 0)
         return true;
     return (uint16_t)(q->next_used - v - 1) < (uint16_t)(q->next_used - was);
 }

@@ -1,6 +1,8 @@
 #include "mem/mem.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -229,6 +231,41 @@ static void shared_ram_has_the_same_content(void **state)
     mem_free(m);
 }
 
+struct counter {
+    struct mem *m;
+    _Atomic bool stop;
+};
+
+static void *count(void *arg)
+{
+    struct counter *c = arg;
+
+    for (uint16_t v = 0x3dff; !atomic_load(&c->stop); v = v == 0x3dff ? 0x3e00 : 0x3dff)
+        (void)!mem_store16(c->m, 0x102, v);
+    return NULL;
+}
+
+/* An index that steps from 0x3dff to 0x3e00 is never 0x3d00 or 0x3eff to who looks meanwhile. */
+static void a_word_is_read_whole_while_another_cpu_writes_it(void **state)
+{
+    struct counter c = {.m = mem_new(0x1000, NULL)};
+    pthread_t t;
+    uint16_t v;
+
+    assert_int_equal(mem_store16(c.m, 0x102, 0x3dff), 0);
+    assert_int_equal(pthread_create(&t, NULL, count, &c), 0);
+    for (unsigned i = 0; i < 200000; i++) {
+        assert_int_equal(mem_load16(c.m, 0x102, &v), 0);
+        assert_true(v == 0x3dff || v == 0x3e00);
+    }
+    atomic_store(&c.stop, true);
+    pthread_join(t, NULL);
+    assert_int_equal(mem_load16(c.m, 0x101, &v), -EFAULT);
+    assert_int_equal(mem_load16(c.m, 0x1000, &v), -EFAULT);
+    assert_int_equal(mem_store16(c.m, UINT64_MAX, 0), -EFAULT);
+    mem_free(c.m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +279,7 @@ int main(void)
         cmocka_unit_test(the_dirty_log_holds_each_written_page_once),
         cmocka_unit_test(a_write_near_code_is_announced),
         cmocka_unit_test(chunks_cover_what_is_touched),
+        cmocka_unit_test(a_word_is_read_whole_while_another_cpu_writes_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
