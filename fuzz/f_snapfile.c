@@ -6,6 +6,7 @@
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "vm/snapfile.h"
+#include "vm/snapshot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bytes = calloc(1, HEADER + size + TRAILER);
     if (!bytes)
         return 0;
-    memcpy(bytes, "KILNSNAP\1", 9);
+    memcpy(bytes, "KILNSNAP", 8);
+    bytes[8] = SNAP_VERSION;
     for (unsigned i = 0; i < 8; i++)
         bytes[16 + i] = (uint8_t)((uint64_t)size >> (8 * i));
     if (size)
