@@ -242,9 +242,9 @@ int cmd_boot(int argc, char **argv)
     int r = parse(argc, argv, &a, &e);
     int status = r > 0 ? 0 : r < 0 ? say_usage("boot", EXIT_KILN, "%s", e.msg) : 0;
     if (r == 0) {
-        r = open_nets(&a, &e);
+        r = attend_open(&a.at, &a.vm, &e);
         if (r == 0)
-            r = attend_open(&a.at, &a.vm, &e);
+            r = open_nets(&a, &e);
         if (r == 0)
             r = vmdisks_start(&a.disks, &a.vm, &e);
         if (r == 0)

@@ -184,10 +184,9 @@ static int foreground(struct restore_args *a, struct seed *seed, struct err *e)
     }
     a->at.folder = true;
     a->at.note = note;
-    int r = connect_nets(a, &c, e);
-    if (r < 0)
-        return r;
-    r = attend_open(&a->at, &c, e);
+    int r = attend_open(&a->at, &c, e);
+    if (r == 0)
+        r = connect_nets(a, &c, e);
     snprintf(vsock, sizeof(vsock), "%s/vsock", a->at.dir.path);
     if (seed_shape(seed)->vsock)
         c.vsock_path = a->vsock ? a->vsock : vsock;
