@@ -135,6 +135,16 @@ struct vhostuser *vulink_conn(struct vulink *k)
     return k->conn.fd >= 0 ? &k->conn : NULL;
 }
 
+bool vulink_alive(const struct vulink *k)
+{
+    char byte;
+
+    if (k->conn.fd < 0)
+        return false;
+    ssize_t n = recv(k->conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
 bool vulink_lasting(const struct vulink *k)
 {
     return k->path != NULL;

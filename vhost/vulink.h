@@ -27,6 +27,8 @@ void vulink_free(struct vulink *k); /* may be NULL */
 void vulink_attach(struct vulink *k, const struct vulink_user *u);
 /* The connection, borrowed until lost() or vulink_drop(); NULL = there is none. */
 struct vhostuser *vulink_conn(struct vulink *k);
+/* There is a connection, and the back end has not hung up. */
+bool vulink_alive(const struct vulink *k);
 /* There may be another connection after this one: it was made by path. */
 bool vulink_lasting(const struct vulink *k);
 /* End the connection. `retry`: try to make another one, every VULINK_RETRY_MS, until found(). */

@@ -285,11 +285,11 @@ int vuqueue_next(struct vuqueues *s, unsigned i, struct vuqueue_done *d)
     return 1;
 }
 
-bool vuqueue_wait(const struct vuqueues *s, unsigned i, unsigned timeout_ms)
+void vuqueue_wait(const struct vuqueues *s, unsigned i, unsigned timeout_ms)
 {
     struct pollfd p = {.fd = s->q[i].call, .events = POLLIN};
 
-    return poll(&p, 1, (int)timeout_ms) != 0;
+    (void)poll(&p, 1, (int)timeout_ms);
 }
 
 unsigned vuqueue_pending(const struct vuqueues *s, unsigned i)

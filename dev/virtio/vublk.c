@@ -62,7 +62,7 @@ static int meet(struct vudev *d, struct vhostuser *conn, struct err *e)
     return 0;
 }
 
-static const struct vudev_kind kind = {.n_queues = 1, .meet = meet};
+static const struct vudev_kind kind = {.n_queues = 1, .meet = meet, .finishes = true};
 
 struct vudev *vublk_new(struct vulink *link, struct mem *m, struct loop *l, struct err *e)
 {

@@ -7,6 +7,8 @@
 
 #include "state/state.h"
 
+enum { STOP_LOOK_MS = 2 };
+
 static bool up(const struct vudev *d)
 {
     return d->started != 0;
@@ -153,13 +155,36 @@ static void start(struct vudev *d)
     }
 }
 
-/* Take back what the back end has not begun, wait for what it has. */
+/* Until nothing is pending. A ring that was stopped need not call: it is looked at, too. */
+static int await_pending(struct vudev *d, unsigned n)
+{
+    unsigned ms = 0, left;
+    int r = give_back(d, n);
+
+    while (r >= 0 && (left = vuqueue_pending(d->queue, n)) > 0) {
+        if (!vulink_alive(d->link))
+            return -ECONNRESET;
+        vuqueue_wait(d->queue, n, STOP_LOOK_MS);
+        vuqueue_heard(d->queue, n);
+        r = give_back(d, n);
+        if (vuqueue_pending(d->queue, n) == left && (ms += STOP_LOOK_MS) > d->stop_ms)
+            return -ETIMEDOUT;
+    }
+    return r;
+}
+
+/* Take back what the back end has not begun, wait for what it has. qemu-storage-daemon 7.2 loses
+ * what is under way in a ring that is stopped, so a ring that becomes empty is stopped then. */
 static int stop_queue(struct vudev *d, unsigned n)
 {
     struct vhostuser *conn = vulink_conn(d->link);
     uint16_t base;
-    int r = conn ? vhostuser_stop(conn, n, &base, NULL) : -ECONNRESET;
+    int r = conn ? 0 : -ECONNRESET;
 
+    if (r == 0 && d->kind->finishes)
+        r = await_pending(d, n);
+    if (r >= 0 || r == -ETIMEDOUT)
+        r = vhostuser_stop(conn, n, &base, NULL);
     if (r == 0)
         r = give_back(d, n);
     if (r == 0) {
@@ -167,13 +192,7 @@ static int stop_queue(struct vudev *d, unsigned n)
         for (int i = 0; i < r; i++)
             vq_unpop(&d->port->q[n]);
     }
-    while (r >= 0 && vuqueue_pending(d->queue, n) > 0) {
-        if (!vuqueue_wait(d->queue, n, d->stop_ms))
-            return -ETIMEDOUT;
-        vuqueue_heard(d->queue, n);
-        r = give_back(d, n);
-    }
-    return r;
+    return r < 0 ? r : await_pending(d, n);
 }
 
 static void stop(struct vudev *d)

@@ -26,6 +26,7 @@ struct vudev_kind {
     /* A back end is there, the first or another one: take its features and configuration, and
      * check them. Errors as vhostuser_config(). */
     int (*meet)(struct vudev *d, struct vhostuser *conn, struct err *e);
+    bool finishes; /* every request ends by itself, as a disk's does and a receive buffer's not */
     bool link_in_config; /* the driver is told when the back end comes and goes */
 };
 
