@@ -1,15 +1,16 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <linux/random.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agent/pid1.h"
 #include "base/cleanup.h"
@@ -82,26 +83,28 @@ int ident_machine(const struct setup_req *r, struct err *e)
     return 0;
 }
 
-/* Replaces the file, also when the image has a symbolic link (say, into /run) in its place. */
-static int put_file(const char *path, const char *text, struct err *e)
+/* Replaces a file in the folder `etc`, also when the image has a symbolic link (say, into /run) in
+ * its place. */
+static int put_file(int etc, const char *name, const char *text, struct err *e)
 {
-    if (unlink(path) < 0 && errno != ENOENT)
-        return err_errno(e, -errno, "%s", path);
-    CLEANUP(fd) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (unlinkat(etc, name, 0) < 0 && errno != ENOENT)
+        return err_errno(e, -errno, "/etc/%s", name);
+    CLEANUP(fd)
+    int fd = openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
-        return err_errno(e, -errno, "%s", path);
+        return err_errno(e, -errno, "/etc/%s", name);
     for (size_t n = strlen(text); n > 0;) {
         ssize_t w = write(fd, text, n);
 
         if (w < 0)
-            return err_errno(e, -errno, "%s", path);
+            return err_errno(e, -errno, "/etc/%s", name);
         text += w;
         n -= (size_t)w;
     }
     return 0;
 }
 
-static int put_hosts(const struct setup_req *r, struct err *e)
+static int put_hosts(int etc, const struct setup_req *r, struct err *e)
 {
     static const char local[] = "127.0.0.1\tlocalhost\n"
                                 "::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -110,56 +113,59 @@ static int put_hosts(const struct setup_req *r, struct err *e)
     char text[sizeof(local) + NAME_LEN_MAX + 16];
 
     if (r->hosts)
-        return put_file("/etc/hosts", r->hosts, e);
+        return put_file(etc, "hosts", r->hosts, e);
     snprintf(text, sizeof(text), "%s127.0.1.1\t%.*s\n", local, NAME_LEN_MAX,
              r->hostname ? r->hostname : "localhost");
-    return put_file("/etc/hosts", text, e);
+    return put_file(etc, "hosts", text, e);
 }
 
-int ident_files(const struct setup_req *r, struct err *e)
+/* "/etc" as the container has it: wherever its links lead, it is a place of its own. */
+static int open_etc(int root)
 {
-    int rc = launch_mkdirs("/etc", 0755);
+    static const struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                                        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    int fd = (int)syscall(SYS_openat2, root, "etc", &how, sizeof(how));
 
-    if (rc < 0)
-        return err_errno(e, rc, "/etc");
-    if (symlink("/proc/mounts", "/etc/mtab") < 0 && errno != EEXIST)
-        return err_errno(e, -errno, "/etc/mtab");
-    rc = put_hosts(r, e);
+    return fd < 0 ? -errno : fd;
+}
+
+static int put_files(int etc, const struct setup_req *r, struct err *e)
+{
+    int rc = put_hosts(etc, r, e);
+
     if (rc == 0 && r->hostname) {
         char line[NAME_LEN_MAX + 2];
 
         snprintf(line, sizeof(line), "%.*s\n", NAME_LEN_MAX, r->hostname);
-        rc = put_file("/etc/hostname", line, e);
+        rc = put_file(etc, "hostname", line, e);
     }
     if (rc == 0 && r->machine_id) {
         char line[MACHINE_ID_LEN + 2];
 
         snprintf(line, sizeof(line), "%.*s\n", MACHINE_ID_LEN, r->machine_id);
-        rc = put_file("/etc/machine-id", line, e);
+        rc = put_file(etc, "machine-id", line, e);
     }
     if (rc == 0 && r->resolv)
-        rc = put_file("/etc/resolv.conf", r->resolv, e);
+        rc = put_file(etc, "resolv.conf", r->resolv, e);
     return rc;
 }
 
-/* A forked child enters: should the container's file system block, it is the host that waits, and
- * what the container made of its /etc can lead only to places of its own. */
+int ident_files(int root, const struct setup_req *r, struct err *e)
+{
+    if (mkdirat(root, "etc", 0755) < 0 && errno != EEXIST)
+        return err_errno(e, -errno, "/etc");
+    CLEANUP(fd) int etc = open_etc(root);
+    if (etc < 0)
+        return err_errno(e, etc, "/etc");
+    if (symlinkat("/proc/mounts", etc, "mtab") < 0 && errno != EEXIST)
+        return err_errno(e, -errno, "/etc/mtab");
+    return put_files(etc, r, e);
+}
+
 int ident_renew(const struct sandbox *s, const struct setup_req *r, struct err *e)
 {
-    int status;
-    pid_t pid = fork();
+    CLEANUP(fd) int etc = open_etc(s->root);
+    int rc = etc < 0 ? err_errno(e, etc, "/etc") : put_files(etc, r, e);
 
-    if (pid < 0)
-        return err_errno(e, -errno, "fork");
-    if (pid == 0) {
-        int rc = setns(s->mnt, CLONE_NEWNS) < 0 ? -errno : ident_files(r, NULL);
-
-        _exit(rc == 0 || rc == -EROFS ? 0 : -rc);
-    }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        return err_errno(e, WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO,
-                         "new names in the container's /etc");
-    return 0;
+    return rc == -EROFS ? 0 : rc;
 }

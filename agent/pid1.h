@@ -92,9 +92,10 @@ struct sandbox {
     int cmd;   /* socket to that init; owned */
     int group; /* the container's control group; borrowed; -1 = none */
     int mnt;   /* its mount namespace; owned */
+    int root;  /* O_PATH of its root; owned */
     int ptmx;  /* O_PATH of its /dev/pts/ptmx, found before any of its processes ran; owned */
 };
-#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1, -1})
+#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1, -1, -1})
 /* Afterwards every child this process forks is in the sandbox's PID namespace. `base`: a folder of
  * the agent's own for mount points; `group`: of group_open(), borrowed. */
 int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base, int group,
@@ -109,8 +110,8 @@ void sandbox_close(struct sandbox *s); /* ends its init and with it all of it */
 int root_enter(const struct setup_req *r, const char *base, struct err *e) MUST_CHECK;
 /* In the agent: hostname, clock, entropy. Only the hostname can fail. */
 int ident_machine(const struct setup_req *r, struct err *e) MUST_CHECK;
-/* In the container's root: /etc/hostname, machine-id, hosts, resolv.conf, mtab. */
-int ident_files(const struct setup_req *r, struct err *e) MUST_CHECK;
+/* In the container's root, a descriptor: /etc/hostname, machine-id, hosts, resolv.conf, mtab. */
+int ident_files(int root, const struct setup_req *r, struct err *e) MUST_CHECK;
 /* The same from outside, in a container that is there; a root that is read-only stays as it is. */
 int ident_renew(const struct sandbox *s, const struct setup_req *r, struct err *e) MUST_CHECK;
 

@@ -227,12 +227,13 @@ static int mount_user(const struct setup_mount *m, int fd, struct err *e)
 
 static int fill(const struct setup_req *r, const int *source, struct err *e)
 {
-    int rc = make_system(e);
+    CLEANUP(fd) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int rc = root < 0 ? err_errno(e, -errno, "/") : make_system(e);
 
     for (unsigned i = 0; rc == 0 && i < r->n_mounts; i++)
         rc = mount_user(&r->mount[i], source[i], e);
     if (rc == 0)
-        rc = ident_files(r, e);
+        rc = ident_files(root, r, e);
     if (rc == 0 && r->root_ro && mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0)
         rc = err_errno(e, -errno, "make the root read-only");
     return rc;

@@ -80,6 +80,10 @@ static int hold(struct sandbox *s, struct err *e)
     s->mnt = open(path, O_RDONLY | O_CLOEXEC);
     if (s->mnt < 0)
         return err_errno(e, -errno, "%s", path);
+    snprintf(path, sizeof(path), "/proc/%d/root", (int)s->pid);
+    s->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (s->root < 0)
+        return err_errno(e, -errno, "%s", path);
     snprintf(path, sizeof(path), "/proc/%d/root/dev/pts/ptmx", (int)s->pid);
     s->ptmx = open(path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
     if (s->ptmx < 0)
@@ -134,7 +138,7 @@ void sandbox_kill_all(struct sandbox *s)
 
 void sandbox_close(struct sandbox *s)
 {
-    int fd[] = {s->cmd, s->mnt, s->ptmx};
+    int fd[] = {s->cmd, s->mnt, s->root, s->ptmx};
 
     if (s->pid > 0) {
         pid_t got;

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """How long a start takes: `kiln run --rm IMAGE true` from a template and cold, small and large, beside runc.
 
-usage: start.py [--runs N] [--engine NAME] [--only NAME,...] [--json FILE]
+usage: start.py [--runs N] [--forks N] [--engine NAME] [--only NAME,...] [--json FILE]
 
 The runs are interleaved, so that a noisy machine is noisy for all; p50 and p99 of wall time, and the median of the CPU
 time that the program and all its processes took, which is the steadier measure where others use the machine. Each
 variant is run once before it is counted: that makes its template. Then: from the template to the first instruction of
-the command, and how many machines a second two at a time. Exit status: 0, or 1 when a run failed.
+the command, and how many machines a second two at a time. Then forks: 100 of a container that waits, and of one whose
+shell loops, until each has answered its host over vsock; and their memory (PSS, the VMM included). Exit status: 0, or 1 when a run failed.
 
 environment: BUILD      the build folder (build)
              KILN_ROOT  the store with kernel and image kiln-test (tools/make-test-image.sh, kiln import)
@@ -19,6 +20,8 @@ import pathlib
 import re
 import resource
 import shutil
+import socket
+import struct
 import statistics
 import subprocess
 import sys
@@ -97,6 +100,51 @@ def launch_rate(engine, seconds=10.0):
     return total / (time.monotonic() - begun)
 
 
+HELLO = struct.pack("<IHH", 10, 1, 0) + struct.pack("<HII", 1, 4, 2)  # proto/agent.h: HELLO, VERSION 2
+
+
+def answered(vsock):
+    """The agent behind this socket says HELLO."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(60)
+        s.connect(vsock)
+        s.sendall(b"CONNECT 1024\n")
+        f = s.makefile("rb")
+        if not f.readline().startswith(b"OK"):
+            raise OSError("no answer")
+        s.sendall(HELLO)
+        return len(f.read(8)) == 8
+
+
+def pss(pid):
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss: *(\d+) kB", text, re.M)[1]) / 1024
+
+
+def forks(engine, n, script):
+    """Seconds until n copies have answered, milliseconds their parent stood, MiB each of them has."""
+    name = f"bench-{os.getpid()}"
+    parent = subprocess.Popen([KILN, "run", "--rm", "--quiet", "--engine", engine, "-m", "128m", "--name", name, "kiln-test",
+                               "sh", "-c", f"echo up; {script}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    parent.stdout.readline()
+    machines = []
+    try:
+        begun = time.monotonic()
+        done = subprocess.run([KILN, "fork", name, "-n", str(n), "--format", "json"], check=True, stdout=subprocess.PIPE)
+        said = json.loads(done.stdout)
+        machines = said["machines"]
+        for m in machines:
+            answered(m["vsock"])
+        took = time.monotonic() - begun
+        each = statistics.mean(pss(m["pid"]) for m in machines)
+    finally:
+        if machines:
+            subprocess.run([KILN, "stop", *[m["id"] for m in machines]], check=True, stdout=subprocess.DEVNULL)
+        parent.terminate()
+        parent.wait(60)
+    return took, said["pause_ns"] / 1e6, each
+
+
 def first_instruction(engine, runs):
     """From the moment the machine's process is forked to the command's exec, by --stats."""
     took = []
@@ -110,6 +158,7 @@ def first_instruction(engine, runs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--forks", type=int, default=100)
     parser.add_argument("--engine", default="bt")
     parser.add_argument("--only", default="")
     parser.add_argument("--json")
@@ -145,6 +194,10 @@ def main():
             print(f"{'to the command':14} {statistics.median(first):8.1f} {percentile(first, 99):8.1f}")
             out["rate"] = launch_rate(args.engine)
             print(f"{'rate, two at a time':22} {out['rate']:.1f} machines a second")
+            for what, script in ("waiting", "sleep 1000"), ("looping", "while :; do :; done"):
+                took, pause, each = forks(args.engine, args.forks, script)
+                out[f"forks-{what}"] = {"s": took, "pause_ms": pause, "pss_mib": each}
+                print(f"{args.forks} forks, {what}: {took:.2f} s, the parent stood {pause:.1f} ms, {each:.1f} MiB each")
         if args.json:
             pathlib.Path(args.json).write_text(json.dumps(out, indent=1) + "\n")
     return 0

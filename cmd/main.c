@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -137,6 +138,9 @@ static bool fill_standard_streams(void)
 int main(int argc, char **argv)
 {
     clock_host_begin();
+    /* What is large is a sparse table: of its own pages, zeroed by the kernel as they are touched,
+     * also in the second arena of a forked machine. */
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     if (!fill_standard_streams())
         return EXIT_KILN;
     /* A reader that went away is an error of write(2), told in a sentence. */
