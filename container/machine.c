@@ -67,7 +67,7 @@ int machine_introduce(int ours, int end_fd, const char *hostname, struct err *e)
 
 static void close_others(const struct machine_conf *c)
 {
-    int keep[VM_DISKS_MAX + 2];
+    int keep[SEED_FDS_MAX + 2];
     unsigned n = seed_fds(c->seed, keep);
 
     keep[n++] = c->report_fd;

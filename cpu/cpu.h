@@ -132,8 +132,9 @@ struct cpu_engine {
     int (*vm_dirty_sync)(struct cpu_vm *vm, struct err *e);
 
     /* No vCPU runs. Keep what was made of code in pages that are not set in `written` (a bit a
-     * page), for machines that begin with the same RAM: vm_code_load() before their first run.
-     * NULL: nothing is worth keeping. Errors of load: -ESTALE, -EBADMSG; the machine is as before.
+     * page; NULL = none is), for machines that begin with the same RAM: vm_code_load() before their
+     * first run. NULL: nothing is worth keeping. Errors of load: -ESTALE, -EBADMSG; the machine is
+     * as before.
      */
     int (*vm_code_save)(struct cpu_vm *vm, const uint64_t *written, int fd, struct err *e);
     int (*vm_code_load)(struct cpu_vm *vm, int fd, struct err *e);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ struct seed {
     size_t machine_len;
     char *note;
     int disk_fd[VM_DISKS_MAX]; /* content of the writable disks, not to be written */
+    int code_fd;               /* translated code; -1 = none */
     struct track track;
     char *dir; /* of the snapshot whose file is mapped; NULL = none */
 };
@@ -34,6 +36,7 @@ static struct seed *seed_new(struct err *e)
     }
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         s->disk_fd[i] = -1;
+    s->code_fd = -1;
     return s;
 }
 
@@ -47,18 +50,21 @@ void seed_free(struct seed *s)
     free(s->note);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         cleanup_fd(&s->disk_fd[i]);
+    cleanup_fd(&s->code_fd);
     free(s->track.more);
     free(s->dir);
     free(s);
 }
 
-unsigned seed_fds(const struct seed *s, int fd[VM_DISKS_MAX])
+unsigned seed_fds(const struct seed *s, int fd[SEED_FDS_MAX])
 {
     unsigned n = 0;
 
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (s->disk_fd[i] >= 0)
             fd[n++] = s->disk_fd[i];
+    if (s->code_fd >= 0)
+        fd[n++] = s->code_fd;
     return n;
 }
 
@@ -179,6 +185,15 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Without it all is translated anew. */
+static void take_code(struct seed *s, struct vm *vm)
+{
+    CLEANUP(fd) int fd = memfd_create("kiln-code", MFD_CLOEXEC);
+
+    if (fd >= 0 && vm_code_share(vm, fd, NULL) == 0)
+        s->code_fd = take_fd(&fd);
+}
+
 /* All but the memory, of a machine that stands still. */
 static int take_machine(struct seed *s, struct vm *vm, struct err *e)
 {
@@ -196,6 +211,8 @@ static int take_machine(struct seed *s, struct vm *vm, struct err *e)
         if (r < 0)
             err_wrap(e, r, "disk '%s'", d->path);
     }
+    if (r == 0)
+        take_code(s, vm);
     /* A log of the parent's is not the child's; pages it owns alone are. */
     if (vm->track.how == TRACK_PRIVATE) {
         s->track.how = TRACK_PRIVATE;
@@ -352,6 +369,8 @@ int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struc
         vm_free(vm);
         return err_wrap(e, r, "go on with the saved machine");
     }
+    if (s->code_fd >= 0)
+        (void)!vm_code_load(vm, s->code_fd, NULL);
     vm->track = s->track;
     s->track = (struct track){0};
     vm->grown_from = take_ptr(&s->dir);

@@ -25,6 +25,8 @@
 
 struct seed;
 
+enum { SEED_FDS_MAX = VM_DISKS_MAX + 1 };
+
 /* Open, check and map the snapshot in folder `dir` with all its parents. The memory files are not
  * read, but for small pieces of a chain and compressed ones. Errors, each with a sentence: -ENOENT
  * no snapshot there, or a file of it is missing; -EBADMSG damaged, truncated or not a snapshot;
@@ -40,7 +42,7 @@ int seed_open(const char *dir, struct seed **ret, struct err *e) MUST_CHECK;
 pid_t seed_fork(struct vm *vm, struct seed **ret, uint64_t *pause_ns, struct err *e) MUST_CHECK;
 
 /* The descriptors a seed holds: not to be closed. Fills fd[], returns how many. */
-unsigned seed_fds(const struct seed *s, int fd[VM_DISKS_MAX]);
+unsigned seed_fds(const struct seed *s, int fd[SEED_FDS_MAX]);
 const struct shape *seed_shape(const struct seed *s);
 /* What snapshot_create() was given as note; "" = nothing. */
 const char *seed_note(const struct seed *s);

@@ -121,6 +121,8 @@ int vm_load(struct vm *vm, const void *buf, size_t len,
  * -ESTALE, -EBADMSG: the machine is as before. */
 int vm_code_save(struct vm *vm, int fd, struct err *e) MUST_CHECK;
 int vm_code_load(struct vm *vm, int fd, struct err *e) MUST_CHECK;
+/* As save, of any machine, for those that go on from its RAM as it is now. */
+int vm_code_share(struct vm *vm, int fd, struct err *e) MUST_CHECK;
 /* This machine was loaded from a state that others may be loaded from, too: tell the guest by a new
  * generation ID (VMGenID). Paused or not started. */
 int vm_renew(struct vm *vm, struct err *e) MUST_CHECK;

@@ -167,9 +167,16 @@ struct smc {
 };
 enum { SMC_KILLS = 8, SMC_AGAIN = 2, SMC_STEPS = 4096, SMC_YOUNG = 50 /* 1024 TSC cycles */ };
 
-struct code_area { /* one memory mapped twice; never writable and executable in one mapping */
+enum { AREA_PAGE = 4096 };
+
+/* One memory mapped more than once; never writable and executable in one mapping. Code executes in
+ * `rx`: that memory, but for pages that lie in a file, which other machines execute, too. They are
+ * replaced by copies of the machine's own before anything is written to them. */
+struct code_area {
     uint8_t *rw;
-    const uint8_t *rx;
+    const uint8_t *rx;     /* what is executed, and read */
+    const uint8_t *own_rx; /* the same memory as rw; where own pages of rx come from */
+    uint64_t *shared;      /* a bit a page: in a file */
     size_t size;
     struct emit e; /* the cursor */
 };
@@ -193,7 +200,7 @@ struct bt_vm {
     bool apart;             /* bt_vm_apart() */
     uint32_t modes[MODES_MAX];
     unsigned n_modes;
-    block_ref hash[1 << BLOCK_HASH_BITS];
+    block_ref *hash;    /* [1 << BLOCK_HASH_BITS] */
     block_ref *by_page; /* [ram pages], lazily touched */
     struct smc *smc;    /* the same */
     _Atomic uint8_t
@@ -270,6 +277,16 @@ void btmem_flush_local(struct bt_cpu *c); /* all but what global pages gave */
 /* Forget write rights to the page at this host address; 0: to all. */
 void btmem_drop_write(struct bt_cpu *c, uint64_t page);
 void btmem_flush_page(struct bt_cpu *c, uint64_t lin);
+
+/* btarea.c. init: own memory all over. share: the pages from offset `at` on, `bytes` of them, are
+ * those of file `fd` at `from`; multiples of AREA_PAGE. Errors: what mmap(2) says; it is as it was.
+ */
+int btarea_init(struct code_area *a, size_t bytes, struct err *e) MUST_CHECK;
+void btarea_done(struct code_area *a);
+int btarea_share(struct code_area *a, size_t at, size_t bytes, int fd, uint64_t from) MUST_CHECK;
+/* The page at this offset is about to be written. */
+void btarea_own(struct code_area *a, size_t at);
+void btarea_own_all(struct code_area *a, bool copy); /* without `copy`: nothing in it counts */
 
 /* btcache.c */
 int btcache_init(struct bt_vm *b, size_t bytes, struct err *e) MUST_CHECK;

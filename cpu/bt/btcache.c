@@ -9,22 +9,6 @@
 
 enum { BYTES_A_BLOCK = 256 }; /* of code, on average, or less */
 
-/* Shared memory without a file, and a second mapping of it (mremap(2): an old size of 0): perf
- * looks into its map of a process only for what it takes for anonymous, and a memfd is not. */
-static int area_init(struct code_area *a, size_t bytes, struct err *e)
-{
-    void *rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    void *rx = rw == MAP_FAILED ? rw : mremap(rw, 0, bytes, MREMAP_MAYMOVE);
-
-    a->size = bytes;
-    a->rw = rw == MAP_FAILED ? NULL : rw;
-    a->rx = rx == MAP_FAILED ? NULL : rx;
-    if (!a->rw || !a->rx || mprotect(rx, bytes, PROT_READ | PROT_EXEC) < 0)
-        return err_errno(e, -errno, "map a code cache of %zu MiB", bytes >> 20);
-    a->e = (struct emit){.p = a->rw, .end = a->rw + bytes, .to_rx = a->rx - a->rw};
-    return 0;
-}
-
 static size_t ram_pages(const struct bt_vm *b)
 {
     return (size_t)(mem_size(b->vm->c.mem) / MEM_PAGE);
@@ -40,7 +24,7 @@ static void *lazy(size_t bytes)
 
 int btcache_init(struct bt_vm *b, size_t bytes, struct err *e)
 {
-    int r = area_init(&b->code, bytes, e);
+    int r = btarea_init(&b->code, bytes, e);
 
     if (r < 0)
         return r;
@@ -48,25 +32,27 @@ int btcache_init(struct bt_vm *b, size_t bytes, struct err *e)
     b->blocks = lazy(b->max_blocks * sizeof(*b->blocks));
     b->by_page = lazy(ram_pages(b) * sizeof(*b->by_page));
     b->smc = lazy(ram_pages(b) * sizeof(*b->smc));
-    if (!b->blocks || !b->by_page || !b->smc)
+    b->hash = lazy(sizeof(*b->hash) << BLOCK_HASH_BITS);
+    if (!b->blocks || !b->by_page || !b->smc || !b->hash)
         return err_set(e, -ENOMEM, "map the code cache's tables");
     btstub_emit(b);
+    /* They hold addresses of this process: a page that no file has. */
+    b->code.e.p += -(b->code.e.p - b->code.rw) & (AREA_PAGE - 1);
     b->after_stubs = b->code.e.p;
     return 0;
 }
 
 void btcache_done(struct bt_vm *b)
 {
-    if (b->code.rw)
-        munmap(b->code.rw, b->code.size);
-    if (b->code.rx)
-        munmap((void *)(uintptr_t)b->code.rx, b->code.size);
+    btarea_done(&b->code);
     if (b->blocks)
         munmap(b->blocks, b->max_blocks * sizeof(*b->blocks));
     if (b->by_page)
         munmap(b->by_page, ram_pages(b) * sizeof(*b->by_page));
     if (b->smc)
         munmap(b->smc, ram_pages(b) * sizeof(*b->smc));
+    if (b->hash)
+        munmap(b->hash, sizeof(*b->hash) << BLOCK_HASH_BITS);
 }
 
 static unsigned hash(gpa_t gpa, uint32_t mode)
@@ -143,6 +129,7 @@ static void set_rel32(struct bt_vm *b, code_ref at, code_ref to)
 {
     uint32_t rel = to - (at + 4);
 
+    btarea_own(&b->code, at);
     __atomic_store_n((uint32_t *)(void *)(b->code.rw + at), rel, __ATOMIC_RELEASE);
 }
 
@@ -196,6 +183,7 @@ static void kill(struct bt_vm *b, struct block *k)
     uint64_t jmp = 0xe9 | (rel & 0xffffffff) << 8 | 0x909090ull << 40;
     block_ref *h = &b->hash[hash(k->gpa, k->mode)];
 
+    btarea_own(&b->code, k->body);
     __atomic_store_n((uint64_t *)(void *)(b->code.rw + k->body), jmp, __ATOMIC_RELEASE);
     k->dead = true;
     while (*h && block_of(b, *h) != k)
@@ -305,9 +293,10 @@ void btcache_flush(struct bt_vm *b)
 {
     for (unsigned i = 0; i < b->n_blocks; i++)
         b->by_page[mem_page(b->vm->c.mem, b->blocks[i].gpa)] = 0;
-    memset(b->hash, 0, sizeof(b->hash));
+    memset(b->hash, 0, sizeof(*b->hash) << BLOCK_HASH_BITS);
     memset(b->crossed, 0, sizeof(b->crossed));
     b->n_blocks = 0;
+    btarea_own_all(&b->code, false);
     b->code.e.p = b->after_stubs;
     b->code.e.full = false;
     __atomic_fetch_add(&b->kills, 1, __ATOMIC_RELAXED);
