@@ -7,6 +7,7 @@
  *   request.c  SETUP and START as structures
  *   sandbox.c  the container's PID and mount namespace with a small init of its own
  *   root.c     the container's root: image, overlay, /proc, /dev, ...
+ *   netconf.c  network cards: addresses and routes
  *   ident.c    hostname, clock, entropy, files in /etc
  *   spawn.c    start a process in the sandbox
  *   group.c    the container's control group: its processes stand still together
@@ -47,6 +48,21 @@ struct setup_mount {
     char *bytes;
 };
 
+enum { AGENT_NETS_MAX = 8, AGENT_ADDRS_MAX = 8, AGENT_ROUTES_MAX = 32 };
+
+struct setup_route {
+    uint8_t family, prefix; /* AF_INET or AF_INET6; bits */
+    bool linked;            /* no gateway */
+    uint8_t to[16], via[16];
+};
+struct setup_net { /* one card */
+    bool has_mac;
+    uint8_t mac[6];
+    uint32_t mtu;                                                      /* 0 = as it is */
+    struct setup_route addr[AGENT_ADDRS_MAX], route[AGENT_ROUTES_MAX]; /* an address is in `to` */
+    unsigned n_addrs, n_routes;
+};
+
 struct setup_req {
     char *hostname, *machine_id, *root_dev, *root_fstype, *overlay_dev, *hosts, *resolv;
     bool root_ro;
@@ -56,6 +72,8 @@ struct setup_req {
     uint32_t entropy_len;
     struct setup_mount mount[AGENT_MOUNTS_MAX];
     unsigned n_mounts;
+    struct setup_net *net; /* owned */
+    unsigned n_nets;
 };
 /* A SETUP, or an IDENTITY, which is a part of one. Errors: -EBADMSG, -ENOMEM. `r` is to be done in
  * each case. */
@@ -114,6 +132,12 @@ int ident_machine(const struct setup_req *r, struct err *e) MUST_CHECK;
 int ident_files(int root, const struct setup_req *r, struct err *e) MUST_CHECK;
 /* The same from outside, in a container that is there; a root that is read-only stays as it is. */
 int ident_renew(const struct sandbox *s, const struct setup_req *r, struct err *e) MUST_CHECK;
+
+/* ---- netconf.c */
+
+/* The network cards as the request wants them, and up. Addresses count at once: duplicates are not
+ * looked for, since the host gives them out. */
+int netconf_apply(const struct setup_req *r, struct err *e) MUST_CHECK;
 
 /* ---- spawn.c */
 

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "agent/pid1.h"
 
@@ -43,6 +44,7 @@ static int take_entropy(const struct proto_field_view *v, struct setup_req *r)
         return -ENOMEM;
     memcpy(p, v->p, v->len);
     free(r->entropy);
+    free(r->net);
     r->entropy = p;
     r->entropy_len = v->len;
     return 0;
@@ -74,6 +76,71 @@ static int take_mount(const struct proto_field_view *v, struct setup_req *r)
     return p == end + 1 ? 0 : -EBADMSG;
 }
 
+/* u8 bits, then `n` addresses of one family. */
+static int take_addresses(const struct proto_field_view *v, unsigned n, struct setup_route *a)
+{
+    size_t len = v->len < 1 ? 0 : (v->len - 1) / n;
+
+    if (v->len < 1 || len * n != v->len - 1 || (len != 4 && len != 16) || v->p[0] > 8 * len)
+        return -EBADMSG;
+    *a = (struct setup_route){.family = len == 4 ? AF_INET : AF_INET6, .prefix = v->p[0]};
+    memcpy(a->to, v->p + 1, len);
+    if (n > 1)
+        memcpy(a->via, v->p + 1 + len, len);
+    a->linked = memcmp(a->via, (uint8_t[16]){0}, sizeof(a->via)) == 0;
+    return 0;
+}
+
+static int net_field(const struct proto_field_view *v, struct setup_net *n)
+{
+    uint64_t mtu;
+    int r;
+
+    switch (v->id) {
+    case PN_MAC:
+        if (v->len != sizeof(n->mac))
+            return -EBADMSG;
+        memcpy(n->mac, v->p, sizeof(n->mac));
+        n->has_mac = true;
+        return 0;
+    case PN_MTU:
+        r = proto_field_u64(v, &mtu);
+        n->mtu = r == 0 ? (uint32_t)mtu : 0;
+        return r;
+    case PN_ADDR:
+        return n->n_addrs == AGENT_ADDRS_MAX ? -E2BIG
+                                             : take_addresses(v, 1, &n->addr[n->n_addrs++]);
+    case PN_ROUTE:
+        return n->n_routes == AGENT_ROUTES_MAX ? -E2BIG
+                                               : take_addresses(v, 2, &n->route[n->n_routes++]);
+    default:
+        return 0;
+    }
+}
+
+static int take_net(const struct proto_field_view *v, struct setup_req *r)
+{
+    struct proto_frame inner = {.p = v->p, .len = v->len};
+    struct proto_field_view f;
+    size_t pos = 0;
+    int got;
+
+    if (r->n_nets == AGENT_NETS_MAX)
+        return -E2BIG;
+    struct setup_net *more = reallocarray(r->net, r->n_nets + 1, sizeof(*more));
+    if (!more)
+        return -ENOMEM;
+    r->net = more;
+    struct setup_net *n = &more[r->n_nets++];
+    *n = (struct setup_net){0};
+    while ((got = proto_field_next(&inner, &pos, &f)) == 1) {
+        got = net_field(&f, n);
+        if (got < 0)
+            return got;
+    }
+    return got;
+}
+
 static int setup_field(const struct proto_field_view *v, struct setup_req *r)
 {
     switch (v->id) {
@@ -99,6 +166,8 @@ static int setup_field(const struct proto_field_view *v, struct setup_req *r)
         return take_str(v, &r->hosts);
     case PF_RESOLV:
         return take_str(v, &r->resolv);
+    case PF_NET:
+        return take_net(v, r);
     default:
         return 0; /* from a later version */
     }

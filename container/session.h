@@ -10,12 +10,30 @@
 
 struct session;
 
+struct session_route { /* borrowed; NULL or "" as gateway: on the link */
+    const char *to, *via;
+    unsigned prefix;
+};
+
+/* A network card: the first is eth0, in the order of the machine's. Borrowed; NULL, "" and 0 =
+ * leave as it is or without. */
+struct session_net {
+    uint8_t mac[6];
+    unsigned mtu;
+    const char *ip, *gateway, *ip6, *gateway6;
+    unsigned prefix, prefix6;          /* bits */
+    const struct session_route *route; /* besides those to the gateways */
+    unsigned n_routes;
+};
+
 struct session_setup { /* all borrowed; NULL or 0 = leave out */
     const char *hostname, *machine_id, *root_dev, *root_fstype, *overlay_dev;
     bool root_ro;
     const char *const *mounts; /* NULL-terminated "type\0source\0target\0options" */
     const size_t *mount_len;
     const char *hosts, *resolv;
+    const struct session_net *net;
+    unsigned n_nets;
 };
 
 struct session_process {                  /* all borrowed */
@@ -59,7 +77,7 @@ int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struc
                     struct err *e) MUST_CHECK;
 void session_close(struct session *s);
 /* A machine that goes on from a saved state becomes one of its own: fresh entropy, the time, names.
- * Only hostname and machine_id of *c are used. */
+ * Only hostname, machine_id, hosts, resolv and the cards of *c are used. */
 int session_identity(struct session *s, const struct session_setup *c, struct err *e) MUST_CHECK;
 int session_setup(struct session *s, const struct session_setup *c, struct err *e) MUST_CHECK;
 /* -ENOENT: command not found (exit 127); -EINVAL: no such user or working directory (125); others:

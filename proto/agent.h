@@ -60,7 +60,7 @@ enum proto_type {
     PROTO_MORE,     /* host: fields of the START that follows, when one frame does not hold them;
                      * all together at most PROTO_START_MAX bytes */
     PROTO_IDENTITY, /* host: the machine goes on from a saved state, perhaps with others: ENTROPY,
-                     * WALL_NS, HOSTNAME, MACHINE_ID; also after SETUP */
+                     * WALL_NS, HOSTNAME, MACHINE_ID, HOSTS, RESOLV, NET; also after SETUP */
     PROTO_IDENTITY_OK, /* agent: they are in force; or ERROR */
     PROTO_HOLD, /* host: no process of the container runs from HOLD_OK until this session ends. In a
                  * machine that goes on from a state saved meanwhile: until its IDENTITY is in
@@ -94,6 +94,17 @@ enum proto_field {
     PF_TEXT,  /* string */
     PF_MACHINE_ID, /* string: 32 hexadecimal digits, for /etc/machine-id */
     PF_DETACH, /* u8: 1 = the process goes on when its session ends; its streams are /dev/null */
+    PF_NET,    /* fields of enum proto_net; repeated: eth0, eth1, ... in this order */
+};
+
+/* One network card. What is not named stays as it is, but addresses and routes, which are replaced,
+ * if there are any. */
+enum proto_net {
+    PN_MAC = 1, /* 6 bytes */
+    PN_MTU,     /* u32 */
+    PN_ADDR,    /* u8 prefix length, 4 or 16 bytes; repeated */
+    PN_ROUTE, /* u8 prefix length, destination, gateway (zeroes: on the link): twice 4 or 16 bytes;
+               * repeated */
 };
 
 struct proto_buf { /* builds one frame; fixed size, no allocation */
