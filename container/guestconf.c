@@ -1,6 +1,7 @@
 #include "container/guestconf.h"
 
 #include "base/cleanup.h"
+#include "image/initrd.h"
 
 /* quiet: messages cost the interpreter time and go to the log only. The other words leave out what
  * a machine of this kind has not (keyboard, further serial ports, audit) and boundaries inside it:
@@ -43,10 +44,18 @@ void guestconf_fill(const struct run_conf *c, const char *vsock, bool slots, str
         out->n_shares = slots ? VM_SHARES_MAX : (unsigned)c->n_volumes;
     for (unsigned i = 0; i < out->n_shares; i++)
         out->share[i].tag = guestconf_tag(i);
+    out->n_nets = c->n_nets < VM_NETS_MAX ? c->n_nets : VM_NETS_MAX;
+    for (unsigned i = 0; i < out->n_nets; i++)
+        out->net[i] = c->net ? c->net[i] : (struct vm_net){0};
     for (unsigned i = 0; i < c->n_volumes; i++) {
         out->share[i].path = c->volume[i].host;
         out->share[i].read_only = c->volume[i].read_only;
     }
+}
+
+unsigned guestconf_modules(const struct vm_conf *vc)
+{
+    return (vc->n_shares > 0 ? INITRD_SHARES : 0) | (vc->n_nets > 0 ? INITRD_NETS : 0);
 }
 
 void guestconf_empty(struct vm_conf *vc)
@@ -54,4 +63,7 @@ void guestconf_empty(struct vm_conf *vc)
     vc->disk[0].path = NULL;
     for (unsigned i = 0; i < vc->n_shares; i++)
         vc->share[i].path = NULL;
+    for (unsigned i = 0; i < vc->n_nets; i++)
+        vc->net[i] =
+            (struct vm_net){.pairs = vc->net[i].pairs, .mac = {2, 0, 0, 0, 0, (uint8_t)(i + 1)}};
 }

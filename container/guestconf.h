@@ -14,6 +14,8 @@ const char *guestconf_tag(unsigned i);
 /* A machine for *c, strings borrowed from it and `vsock`; the initramfs is the caller's. `slots`:
  * one like a template's: with shares, if there are any, in all of their slots. */
 void guestconf_fill(const struct run_conf *c, const char *vsock, bool slots, struct vm_conf *out);
+/* What initrd_build() must add for it. */
+unsigned guestconf_modules(const struct vm_conf *vc);
 /* The template's own machine: nothing is in the slots yet. */
 void guestconf_empty(struct vm_conf *vc);
 

@@ -128,7 +128,7 @@ static int boot(struct run *r, struct err *e)
     struct vm_conf vc;
 
     guestconf_fill(c, r->vsock, false, &vc);
-    int rc = initrd_build(c->kernel_dir, c->n_volumes > 0, &r->initrd, e);
+    int rc = initrd_build(c->kernel_dir, guestconf_modules(&vc), &r->initrd, e);
     vc.initrd_fd = r->initrd;
     if (rc == 0)
         rc = session_listen(r->vsock, &r->ready_fd, e);
@@ -165,6 +165,10 @@ static int set_up(struct run *r, struct err *e)
         .root_ro = c->read_only,
         .mounts = mounts,
         .mount_len = len,
+        .hosts = c->hosts,
+        .resolv = c->resolv,
+        .net = c->net_set,
+        .n_nets = c->n_nets,
     };
     return session_setup(r->s, &su, e);
 }

@@ -11,6 +11,8 @@
 #include "container/trace.h"
 #include "container/volume.h"
 
+struct session_net;
+struct vm_net;
 struct vm_report;
 
 struct run_conf {           /* borrowed */
@@ -29,8 +31,12 @@ struct run_conf {           /* borrowed */
     const char *cwd, *user;
     bool tty, interactive, read_only;
     const struct volume *volume;
-    size_t n_volumes; /* <= VOLUME_MAX */
-    int timeout_ms;   /* for all of it; -1 = none */
+    size_t n_volumes;                  /* <= VOLUME_MAX */
+    const struct vm_net *net;          /* network cards, and ... */
+    const struct session_net *net_set; /* ... what the guest makes of each; n_nets of both */
+    unsigned n_nets;
+    const char *hosts, *resolv; /* texts of /etc/hosts and /etc/resolv.conf; NULL = none of ours */
+    int timeout_ms;             /* for all of it; -1 = none */
     /* Told once the machine boots (true) and when that is over (false); may be NULL. */
     void (*booting)(void *ctx, bool yes);
     /* After a failure of the machine: the end of its console's output; may be NULL. */

@@ -38,7 +38,7 @@ static int start(struct maker *m, const struct run_conf *c, const struct templat
     snprintf(m->vsock, sizeof(m->vsock), "%s/vsock", m->dir.path);
     guestconf_fill(c, m->vsock, true, &vc);
     guestconf_empty(&vc);
-    r = initrd_build(c->kernel_dir, vc.n_shares > 0, &m->initrd, e);
+    r = initrd_build(c->kernel_dir, guestconf_modules(&vc), &m->initrd, e);
     vc.initrd_fd = m->initrd;
     if (r == 0)
         r = session_listen(m->vsock, &m->ready, e);

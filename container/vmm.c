@@ -27,6 +27,7 @@ enum {
     END_MS = 2000,        /* a session broke: that the machine ended is known soon, or it did not */
     REST_US = 50000,      /* the guest's last threads go to sleep: less to do for who goes on */
     SNAPSHOT_MS = 600000, /* a slow disk */
+    FIXED_FDS = 7,        /* that a machine's process keeps, whatever it has */
 };
 
 /* What the parent writes to alive_fd. */
@@ -147,12 +148,18 @@ static _Noreturn void vmm_main(const struct vmm_conf *conf, int report_fd, int a
     struct report rep = {.end = VM_FAILED};
     struct control *control = NULL;
     struct vm *vm = NULL;
-    int keep[] = {report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd, c.vsock_client};
+    int keep[FIXED_FDS + VM_NETS_MAX * NET_PAIRS_MAX] = {
+        report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd, c.vsock_client};
+    unsigned n_keep = FIXED_FDS;
 
     machine_detach();
     /* Whatever the caller had open stays with it; a pipe that somebody waits on must not hang on
      * this process. */
-    fds_close_but(keep, ARRAY_LEN(keep));
+    for (unsigned i = 0; i < c.n_nets; i++)
+        for (unsigned k = 0;
+             c.net[i].kind != VM_NET_NONE && k < (c.net[i].pairs ? c.net[i].pairs : 1); k++)
+            keep[n_keep++] = c.net[i].fd[k];
+    fds_close_but(keep, n_keep);
     if (run_machine(conf, &c, &vm, &rep.err) == 0) {
         struct control_conf cc = {
             .vm = vm, .dir = dir, .vsock = c.vsock_path, .note = MACHINE_HAS_AGENT};

@@ -85,20 +85,36 @@ static int add_module(struct cpio *c, int dir, const char *name, struct err *e)
     return cpio_add(c, path, S_IFREG | 0644, 0, 0, ko, initrd_module_len(ko, len), e);
 }
 
-/* Cuts " share" off the lines that have it, or such lines out, in place. Returns the new length. */
-static size_t filter_list(char *list, bool shares)
+/* What stands at the end of a line, and its length; 0 = nothing. */
+static unsigned mark_of(const char *line, size_t len, size_t *mark_len)
 {
-    static const char mark[] = " share";
-    const size_t n = sizeof(mark) - 1;
+    static const struct {
+        const char *text;
+        unsigned bit;
+    } marks[] = {{" share", INITRD_SHARES}, {" net", INITRD_NETS}};
+
+    for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+        *mark_len = strlen(marks[i].text);
+        if (len > *mark_len && memcmp(line + len - *mark_len, marks[i].text, *mark_len) == 0)
+            return marks[i].bit;
+    }
+    *mark_len = 0;
+    return 0;
+}
+
+/* Cuts marks off the lines that have one that is wanted, and other such lines out, in place.
+ * Returns the new length. */
+static size_t filter_list(char *list, unsigned with)
+{
     char *to = list, *from = list;
 
     while (*from) {
-        size_t len = strcspn(from, "\n"), keep = len;
+        size_t len = strcspn(from, "\n"), mark_len, keep = len;
         bool last = from[len] == '\0';
-        bool share = len > n && memcmp(from + len - n, mark, n) == 0;
+        unsigned mark = mark_of(from, len, &mark_len);
 
-        if (share)
-            keep = shares ? len - n : 0;
+        if (mark)
+            keep = with & mark ? len - mark_len : 0;
         if (keep > 0) {
             memmove(to, from, keep);
             to += keep;
@@ -111,7 +127,7 @@ static size_t filter_list(char *list, bool shares)
     return (size_t)(to - list);
 }
 
-static int add_modules(struct cpio *c, const char *kernel_dir, bool shares, struct err *e)
+static int add_modules(struct cpio *c, const char *kernel_dir, unsigned with, struct err *e)
 {
     char path[4096];
     size_t len;
@@ -124,7 +140,7 @@ static int add_modules(struct cpio *c, const char *kernel_dir, bool shares, stru
         return errno == ENOENT ? 0 : err_errno(e, -errno, "%s", path); /* nothing modular */
     int r = read_file(dir, "list", LIST_LEN_MAX, &list, &len, e);
     if (r == 0) {
-        len = filter_list((char *)list, shares);
+        len = filter_list((char *)list, with);
         r = cpio_add(c, "modules", S_IFDIR | 0755, 0, 0, NULL, 0, e);
     }
     if (r == 0)
@@ -137,7 +153,7 @@ static int add_modules(struct cpio *c, const char *kernel_dir, bool shares, stru
     return r < 0 ? err_wrap(e, r, "kernel %s", kernel_dir) : 0;
 }
 
-static int build(struct cpio *c, const char *kernel_dir, bool shares, struct err *e)
+static int build(struct cpio *c, const char *kernel_dir, unsigned with, struct err *e)
 {
     static const char *const dir[] = {"dev", "proc", "sys", "tmp", "kiln"};
     int r = 0;
@@ -150,18 +166,18 @@ static int build(struct cpio *c, const char *kernel_dir, bool shares, struct err
     if (r == 0)
         r = cpio_add(c, "init", S_IFREG | 0755, 0, 0, agent_image, agent_image_len, e);
     if (r == 0 && kernel_dir)
-        r = add_modules(c, kernel_dir, shares, e);
+        r = add_modules(c, kernel_dir, with, e);
     return r == 0 ? cpio_end(c, e) : r;
 }
 
-int initrd_build(const char *kernel_dir, bool shares, int *ret, struct err *e)
+int initrd_build(const char *kernel_dir, unsigned with, int *ret, struct err *e)
 {
     CLEANUP(fd) int fd = memfd_create("initrd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     struct cpio c = {.fd = fd};
 
     if (fd < 0)
         return err_errno(e, -errno, "memory for the initramfs");
-    int r = build(&c, kernel_dir, shares, e);
+    int r = build(&c, kernel_dir, with, e);
     if (r < 0)
         return r;
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)

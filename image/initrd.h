@@ -18,9 +18,12 @@
 extern const uint8_t agent_image[];
 extern const size_t agent_image_len;
 
-/* A sealed memfd with the archive. `kernel_dir` may be NULL (no modules). `shares`: also the
- * modules that only shared folders need; their lines of the list end in " share". */
-int initrd_build(const char *kernel_dir, bool shares, int *fd, struct err *e) MUST_CHECK;
+/* Modules that not every machine needs: their lines of the list end in " share" and " net". */
+enum { INITRD_SHARES = 1, INITRD_NETS = 2 };
+
+/* A sealed memfd with the archive. `kernel_dir` may be NULL (no modules). `with`: bits of which
+ * modules to add. */
+int initrd_build(const char *kernel_dir, unsigned with, int *fd, struct err *e) MUST_CHECK;
 
 /* Length of a kernel module without the signature appended to it (Linux
  * Documentation/admin-guide/module-signing.rst). */

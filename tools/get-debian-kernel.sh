@@ -12,6 +12,8 @@ cd "$(dirname "$0")/.."
 modules="virtio_mmio vmw_vsock_virtio_transport virtio_blk virtio-rng squashfs overlay"
 # What only shared folders need: these lines of the list end in " share".
 share_modules="virtiofs"
+# What only network cards need: " net".
+net_modules="virtio_net"
 target=$store/kernels/debian
 
 die() {
@@ -40,7 +42,7 @@ unpack_vmlinux() {
 }
 
 # Asking apt takes seconds: once a week will do.
-if [ -n "$(find "$target/key" -mtime -7 2>/dev/null)" ] && grep -q " $modules + $share_modules\$" "$target/key"; then
+if [ -n "$(find "$target/key" -mtime -7 2>/dev/null)" ] && grep -q " $modules + $share_modules + $net_modules\$" "$target/key"; then
     echo "kernel: $target is in place"
     exit 0
 fi
@@ -60,7 +62,7 @@ if [ -z "$package" ]; then
     [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64"
 fi
 version=$(apt-cache show --no-all-versions "$package" | sed -n 's/^Version: //p' | head -n 1)
-key="$package $version $modules + $share_modules"
+key="$package $version $modules + $share_modules + $net_modules"
 if [ "$(cat "$target/key" 2>/dev/null)" = "$key" ]; then
     touch "$target/key"
     echo "kernel: $target is up to date ($package $version)"
@@ -111,6 +113,7 @@ take() {
 {
     files_of $modules | take ""
     files_of $share_modules | take " share"
+    files_of $net_modules | take " net"
 } > "$work/new/modules/list"
 
 echo "$key" > "$work/new/key"

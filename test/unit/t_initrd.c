@@ -75,7 +75,7 @@ static void cpio_lists_what_was_packed(void **state)
         print_message("skipped: cpio is missing\n");
         skip();
     }
-    if (initrd_build(folder, false, &fd, &e) < 0)
+    if (initrd_build(folder, 0, &fd, &e) < 0)
         fail_msg("%s", e.msg);
     snprintf(cmd, sizeof(cmd), "cpio -t --quiet < /proc/%d/fd/%d", getpid(), fd);
     assert_int_equal(t_sh(cmd, out, sizeof(out)), 0);
@@ -115,28 +115,31 @@ static void a_list_that_climbs_out_is_refused(void **state)
     int fd = -1;
 
     put("modules/list", "../../etc/passwd\n", 17);
-    assert_int_equal(initrd_build(folder, false, &fd, &e), -EINVAL);
+    assert_int_equal(initrd_build(folder, 0, &fd, &e), -EINVAL);
     put("modules/list", "missing.ko\n", 11);
-    assert_int_equal(initrd_build(folder, false, &fd, &e), -ENOENT);
+    assert_int_equal(initrd_build(folder, 0, &fd, &e), -ENOENT);
     assert_non_null(strstr(e.msg, "missing.ko"));
     assert_int_equal(fd, -1);
 }
 
-static void modules_for_shares_come_when_asked_for(void **state)
+static void modules_for_some_come_when_asked_for(void **state)
 {
+    static const char *const want[] = {"b.ko\n", "a.ko\nb.ko\n", "b.ko\nc.ko\n",
+                                       "a.ko\nb.ko\nc.ko\n"};
     char cmd[300], out[1024];
     struct err e = {0};
     int fd = -1;
 
     if (t_sh("command -v cpio", NULL, 0) != 0)
         skip();
-    put("modules/list", "a.ko share\n\nb.ko", 16);
-    for (int shares = 0; shares < 2; shares++) {
-        assert_int_equal(initrd_build(folder, shares, &fd, &e), 0);
+    put("modules/c.ko", "C", 1);
+    put("modules/list", "a.ko share\n\nb.ko\nc.ko net", 25);
+    for (unsigned with = 0; with <= (INITRD_SHARES | INITRD_NETS); with++) {
+        assert_int_equal(initrd_build(folder, with, &fd, &e), 0);
         snprintf(cmd, sizeof(cmd), "cpio -i --quiet --to-stdout modules/list < /proc/%d/fd/%d",
                  getpid(), fd);
         assert_int_equal(t_sh(cmd, out, sizeof(out)), 0);
-        assert_string_equal(out, shares ? "a.ko\nb.ko\n" : "b.ko\n");
+        assert_string_equal(out, want[with]);
         close(fd);
     }
 }
@@ -170,7 +173,7 @@ int main(void)
         cmocka_unit_test(cpio_lists_what_was_packed),
         cmocka_unit_test(the_agent_in_it_is_a_program),
         cmocka_unit_test(a_signature_longer_than_the_file_is_not_believed),
-        cmocka_unit_test(modules_for_shares_come_when_asked_for),
+        cmocka_unit_test(modules_for_some_come_when_asked_for),
         cmocka_unit_test(a_list_that_climbs_out_is_refused),
         cmocka_unit_test(a_kernel_is_found_or_the_sentence_says_what_to_do),
     };
