@@ -1,66 +1,20 @@
 /* kiln boot: a machine without a container. The terminal is its serial port. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cmd/attend.h"
+#include "cmd/flags.h"
 #include "cmd/netflag.h"
 #include "cmd/verb.h"
 #include "vm/vmdisks.h"
 
-static const char help[] =
-    "Usage: kiln boot --kernel FILE [flags]\n\n"
-    "Boots a Linux kernel (bzImage or vmlinux), a PVH or a plain ELF64 payload in a machine\n"
-    "of its own. The terminal is the machine's console; Ctrl-A x ends it.\n\n"
-    "  --kernel FILE        the kernel\n"
-    "  --initrd FILE        initial RAM disk\n"
-    "  --cmdline TEXT       kernel command line (default: console=ttyS0 panic=-1)\n"
-    "  --disk DISK[,ro]     a disk: FILE (raw or qcow2) or block device, vhost-user:SOCKET,\n"
-    "                       nbd:HOST:PORT, nbd:unix:SOCKET, rbd:POOL/IMAGE; also ,format=F; up to "
-    "8\n"
-    "  --share TAG=DIR[:ro] a folder for the guest: mount -t virtiofs TAG /mnt; up to 7\n"
-    "  --net KIND[,KEY=VALUE]  a network card, up to 4: tap:NAME, user (passt), none; keys: mac,\n"
-    "                       mtu, queues, rx-rate, tx-rate (bytes a second), publish\n"
-    "  --cpus N             virtual CPUs (default 1)\n"
-    "  -m, --memory SIZE    memory, such as 512m or 2g (default 256m)\n"
-    "  --engine NAME        auto, kvm, bt or interp (default auto)\n"
-    "  --code-cache SIZE    bt: translated code that is kept, 1m to 1g (default 20m)\n"
-    "  --name NAME          a name for kiln snapshot, fork and stop\n"
-    "  --console MODE       stdio (default), none: nothing is read or shown\n"
-    "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
-    "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
-    "  --perf-map           bt: write /tmp/perf-PID.map, the guest's code for perf(1)\n"
-    "  --lockstep           bt and interp at once, compared block by block: slow, for developers\n"
-    "  --stats              counters on stderr at the end\n\n"
-    "Exit status: 0 when the machine powers off, resets or the time is up with --timeout (124);\n"
-    "the value written to the exit port; 125 when kiln failed.\n";
-
-enum {
-    OPT_KERNEL = 256,
-    OPT_INITRD,
-    OPT_CMDLINE,
-    OPT_DISK,
-    OPT_SHARE,
-    OPT_CPUS,
-    OPT_ENGINE,
-    OPT_CODE_CACHE,
-    OPT_CONSOLE,
-    OPT_VSOCK,
-    OPT_TIMEOUT,
-    OPT_STATS,
-    OPT_PERF_MAP,
-    OPT_LOCKSTEP,
-    OPT_NAME,
-    OPT_NET,
-};
-
 struct boot_args {
     struct vm_conf vm;
     struct vmdisks disks;
-    struct attend at;
     struct netflag net[VM_NETS_MAX];
+    struct attend at;
+    bool lockstep;
 };
 
 /* Cuts ":ro" off. */
@@ -74,25 +28,36 @@ static bool take_ro(char *text)
     return ro;
 }
 
-static int add_share(struct vm_conf *vm, char *text, struct err *e)
+static int add_disk(void *args, const char *value, struct err *e)
 {
-    char *path = strchr(text, '=');
+    struct boot_args *a = args;
+
+    return vmdisks_add(&a->disks, value, &a->vm, e);
+}
+
+/* Values are words of argv, which may be cut. */
+static int add_share(void *args, const char *value, struct err *e)
+{
+    struct vm_conf *vm = &((struct boot_args *)args)->vm;
+    char *text = (char *)value, *path = strchr(text, '=');
 
     if (vm->n_shares == VM_SHARES_MAX)
         return err_set(e, -EINVAL, "more than %d shares", VM_SHARES_MAX);
     if (!path || path == text || !path[1])
-        return err_set(e, -EINVAL, "--share '%s': write TAG=DIR", text);
+        return err_set(e, -EINVAL, "'%s': write TAG=DIR", text);
     *path++ = '\0';
     bool ro = take_ro(path);
     vm->share[vm->n_shares++] = (struct vm_share){.path = path, .tag = text, .read_only = ro};
     return 0;
 }
 
-static int add_net(struct boot_args *a, const char *text, struct err *e)
+static int add_net(void *args, const char *value, struct err *e)
 {
+    struct boot_args *a = args;
+
     if (a->vm.n_nets == VM_NETS_MAX)
         return err_set(e, -EINVAL, "more than %d network cards", VM_NETS_MAX);
-    return netflag_parse(text, &a->net[a->vm.n_nets++], e);
+    return netflag_parse(value, &a->net[a->vm.n_nets++], e);
 }
 
 static int open_nets(struct boot_args *a, struct err *e)
@@ -123,104 +88,76 @@ static int set_lockstep(struct vm_conf *vm, struct err *e)
     return 0;
 }
 
+static int set_stats(void *args, const char *value, struct err *e)
+{
+    struct boot_args *a = args;
+
+    (void)e;
+    a->at.stats = a->vm.count_insns = strcmp(value, "true") == 0;
+    return 0;
+}
+
+#define A struct boot_args
+static const struct flag boot_flags[] = {
+    {"kernel", 0, "FILE", "the kernel", FLAG_TEXT(A, vm.kernel), .values = "@file"},
+    {"initrd", 0, "FILE", "initial RAM disk", FLAG_TEXT(A, vm.initrd), .values = "@file"},
+    {"cmdline", 0, "TEXT", "kernel command line (default: console=ttyS0 panic=-1)",
+     FLAG_TEXT(A, vm.cmdline)},
+    {"disk", 0, "DISK[,ro]",
+     "a disk: FILE (raw or qcow2) or block device, vhost-user:SOCKET, nbd:HOST:PORT, "
+     "nbd:unix:SOCKET, rbd:POOL/IMAGE; also ,format=F; up to 8",
+     FLAG_SET(add_disk), .values = "@file"},
+    {"share", 0, "TAG=DIR[:ro]", "a folder for the guest: mount -t virtiofs TAG /mnt; up to 7",
+     FLAG_SET(add_share)},
+    {"net", 0, "KIND[,KEY=VALUE]",
+     "a network card, up to 4: tap:NAME, user (passt), none; keys: mac, mtu, queues, rx-rate, "
+     "tx-rate (bytes a second), publish",
+     FLAG_SET(add_net)},
+    {"cpus", 0, "N", "virtual CPUs (default 1)", FLAG_UINT(A, vm.cpus, 1, VM_CPUS_MAX)},
+    {"memory", 'm', "SIZE", "memory, such as 512m or 2g (default 256m)",
+     FLAG_SIZE(A, vm.ram_bytes)},
+    {"engine", 0, "NAME", "auto, kvm, bt or interp (default auto)", FLAG_TEXT(A, vm.engine),
+     .values = "auto kvm bt interp"},
+    {"code-cache", 0, "SIZE", "bt: translated code that is kept, 1m to 1g (default 20m)",
+     FLAG_AT(A, vm.code_cache_bytes, flags_code_cache)},
+    {"name", 0, "NAME", "a name for kiln snapshot, fork and stop", FLAG_TEXT(A, at.name)},
+    {"console", 0, "MODE", "stdio (default), none: nothing is read or shown",
+     FLAG_AT(A, at.console, flags_console), .values = "stdio none"},
+    {"vsock", 0, "PATH", "Unix socket of the host side of virtio-vsock",
+     FLAG_TEXT(A, vm.vsock_path), .values = "@file"},
+    {"timeout", 0, "TIME", "stop the machine after this long, such as 30 or 5m",
+     FLAG_DURATION(A, at.timeout_ns)},
+    {"perf-map", 0, NULL, "bt: write /tmp/perf-PID.map, the guest's code for perf(1)",
+     FLAG_BOOL(A, vm.perf_map)},
+    {"lockstep", 0, NULL, "bt and interp at once, compared block by block: slow, for developers",
+     FLAG_BOOL(A, lockstep)},
+    {"stats", 0, NULL, "counters on stderr at the end", FLAG_SET(set_stats)},
+    {0},
+};
+static const struct flag_group boot_group = {NULL, boot_flags};
+const struct command command_boot = {
+    .name = "boot",
+    .summary = "boot any kernel",
+    .about =
+        "Boots a Linux kernel (bzImage or vmlinux), a PVH or a plain ELF64 payload in a machine "
+        "of its own. The terminal is the machine's console; Ctrl-A x ends it.",
+    .after = "Exit status: 0 when the machine powers off, resets or the time is up with --timeout "
+             "(124);\nthe value written to the exit port; 125 when kiln failed.",
+    .groups = {{&boot_group}},
+    .run = cmd_boot,
+};
+
 static int parse(int argc, char **argv, struct boot_args *a, struct err *e)
 {
-    static const struct option opts[] = {
-        {"kernel", 1, NULL, OPT_KERNEL},
-        {"initrd", 1, NULL, OPT_INITRD},
-        {"cmdline", 1, NULL, OPT_CMDLINE},
-        {"disk", 1, NULL, OPT_DISK},
-        {"share", 1, NULL, OPT_SHARE},
-        {"cpus", 1, NULL, OPT_CPUS},
-        {"memory", 1, NULL, 'm'},
-        {"engine", 1, NULL, OPT_ENGINE},
-        {"code-cache", 1, NULL, OPT_CODE_CACHE},
-        {"console", 1, NULL, OPT_CONSOLE},
-        {"vsock", 1, NULL, OPT_VSOCK},
-        {"timeout", 1, NULL, OPT_TIMEOUT},
-        {"perf-map", 0, NULL, OPT_PERF_MAP},
-        {"lockstep", 0, NULL, OPT_LOCKSTEP},
-        {"stats", 0, NULL, OPT_STATS},
-        {"name", 1, NULL, OPT_NAME},
-        {"net", 1, NULL, OPT_NET},
-        {"help", 0, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    uint64_t n;
-    bool lockstep = false;
-    int c, r = 0;
+    int at = flag_parse(&command_boot, argc, argv, a, e);
 
-    while (r >= 0 && (c = getopt_long(argc, argv, "m:h", opts, NULL)) != -1) {
-        switch (c) {
-        case OPT_KERNEL:
-            a->vm.kernel = optarg;
-            break;
-        case OPT_INITRD:
-            a->vm.initrd = optarg;
-            break;
-        case OPT_CMDLINE:
-            a->vm.cmdline = optarg;
-            break;
-        case OPT_DISK:
-            r = vmdisks_add(&a->disks, optarg, &a->vm, e);
-            break;
-        case OPT_SHARE:
-            r = add_share(&a->vm, optarg, e);
-            break;
-        case OPT_CPUS:
-            r = parse_uint("--cpus", optarg, 1, VM_CPUS_MAX, &n, e);
-            if (r >= 0)
-                a->vm.cpus = (unsigned)n;
-            break;
-        case 'm':
-            r = parse_size(optarg, &a->vm.ram_bytes, e);
-            break;
-        case OPT_ENGINE:
-            a->vm.engine = optarg;
-            break;
-        case OPT_CODE_CACHE:
-            r = parse_code_cache(optarg, &a->vm.code_cache_bytes, e);
-            break;
-        case OPT_CONSOLE:
-            if (strcmp(optarg, "stdio") != 0 && strcmp(optarg, "none") != 0)
-                return err_set(e, -EINVAL, "--console '%s' is neither stdio nor none", optarg);
-            a->at.console = strcmp(optarg, "stdio") == 0;
-            break;
-        case OPT_VSOCK:
-            a->vm.vsock_path = optarg;
-            break;
-        case OPT_TIMEOUT:
-            r = parse_duration(optarg, &a->at.timeout_ns, e);
-            break;
-        case OPT_NAME:
-            a->at.name = optarg;
-            break;
-        case OPT_NET:
-            r = add_net(a, optarg, e);
-            break;
-        case OPT_PERF_MAP:
-            a->vm.perf_map = true;
-            break;
-        case OPT_LOCKSTEP:
-            lockstep = true;
-            break;
-        case OPT_STATS:
-            a->at.stats = a->vm.count_insns = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 1;
-        default:
-            return err_set(e, -EINVAL, "unknown flag or missing value");
-        }
-    }
-    if (r >= 0 && optind < argc)
-        return err_set(e, -EINVAL, "unexpected argument '%s'", argv[optind]);
-    if (r >= 0 && !a->vm.kernel)
+    if (at > 0 && !a->vm.kernel)
         return err_set(e, -EINVAL, "--kernel is missing");
-    if (r >= 0 && lockstep)
-        r = set_lockstep(&a->vm, e);
-    return r;
+    if (at > 0 && a->lockstep) {
+        int r = set_lockstep(&a->vm, e);
+        return r < 0 ? r : at;
+    }
+    return at;
 }
 
 int cmd_boot(int argc, char **argv)
@@ -240,8 +177,8 @@ int cmd_boot(int argc, char **argv)
     struct vm *vm = NULL;
 
     int r = parse(argc, argv, &a, &e);
-    int status = r > 0 ? 0 : r < 0 ? say_usage("boot", EXIT_KILN, "%s", e.msg) : 0;
-    if (r == 0) {
+    int status = r <= 0 ? flag_stop(&command_boot, r, &e) : 0;
+    if (r > 0) {
         r = attend_open(&a.at, &a.vm, &e);
         if (r == 0)
             r = open_nets(&a, &e);

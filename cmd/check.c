@@ -1,22 +1,14 @@
-#include <getopt.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cmd/checks.h"
+#include "cmd/flag.h"
 #include "cmd/verb.h"
 
 static const char *const status_name[] = {
     [CHECK_OK] = "ok", [CHECK_WARN] = "warn", [CHECK_MISSING] = "missing"};
-
-static void help(void)
-{
-    puts("Usage: kiln check [flags]\n\n"
-         "Tell what this host can do, one line an item, with what to do where something is\n"
-         "missing. The exit status is 0 if `kiln run` will work, else 1.\n\n"
-         "      --format FORMAT   table (default) or json\n"
-         "  -h, --help            this text");
-}
 
 static void print_line(FILE *out, const struct check_item *i, const struct check_result *r)
 {
@@ -59,33 +51,41 @@ bool checks_report(const struct check_item *items, size_t n, bool json, FILE *ou
     return good;
 }
 
+static int set_format(void *json, const char *value, struct err *e)
+{
+    *(bool *)json = strcmp(value, "json") == 0;
+    if (strcmp(value, "json") != 0 && strcmp(value, "table") != 0)
+        return err_set(e, -EINVAL, "'%s' is not one of table, json", value);
+    return 0;
+}
+
+struct check_args {
+    bool json;
+};
+static const struct flag check_flags[] = {
+    {"format", 0, "FORMAT", "table (default) or json", FLAG_AT(struct check_args, json, set_format),
+     .values = "table json"},
+    {0},
+};
+static const struct flag_group check_group = {NULL, check_flags};
+const struct command command_check = {
+    .name = "check",
+    .summary = "tell what this host can do",
+    .about = "Tells what this host can do, one line an item, with what to do where something is "
+             "missing. The exit status is 0 if kiln run will work, else 1.",
+    .groups = {{&check_group}},
+    .run = cmd_check,
+};
+
 int cmd_check(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"format", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool json = false;
+    struct check_args a = {0};
+    struct err e = {0};
+    int at = flag_parse(&command_check, argc, argv, &a, &e);
 
-    optind = 1;
-    for (int c; (c = getopt_long(argc, argv, "+:h", longs, NULL)) != -1;) {
-        switch (c) {
-        case 'f':
-            json = strcmp(optarg, "json") == 0;
-            if (!json && strcmp(optarg, "table") != 0)
-                return say_usage("check", EXIT_KILN, "--format '%s' is not one of table, json",
-                                 optarg);
-            break;
-        case 'h':
-            help();
-            return 0;
-        case ':':
-            return say_usage("check", EXIT_KILN, "%s needs a value", argv[optind - 1]);
-        default:
-            return say_usage("check", EXIT_KILN, "unknown flag %s", argv[optind - 1]);
-        }
-    }
-    if (optind < argc)
-        return say_usage("check", EXIT_KILN, "takes no arguments, but has '%s'", argv[optind]);
-    bool good = checks_report(checks_host, checks_host_n, json, stdout);
+    if (at <= 0)
+        return flag_stop(&command_check, at, &e);
+    bool good = checks_report(checks_host, checks_host_n, a.json, stdout);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         say("standard output: %s", "cannot be written");
         return EXIT_KILN;

@@ -1,4 +1,5 @@
 /* What --help prints, made from the tables of cmd/flag.h. */
+#include <ctype.h>
 #include <string.h>
 
 #include "cmd/flag.h"
@@ -109,7 +110,10 @@ void flag_help(FILE *out, const struct command *c)
         l.width = WIDTH_MAX;
     fprintf(out, "Usage: kiln %s%s%s%s\n\n", c->name, c->sub ? " COMMAND" : " [flags]",
             c->operands ? " " : "", c->operands ? c->operands : "");
-    wrap(&l, c->about ? c->about : c->summary, 0, 0);
+    if (c->about)
+        wrap(&l, c->about, 0, 0);
+    else
+        fprintf(out, "%c%s.\n", toupper((unsigned char)c->summary[0]), c->summary + 1);
     if (c->sub) {
         int w = 0;
 

@@ -27,6 +27,9 @@ int flags_signal(void *text, const char *value, struct err *e);  /* char *: "SIG
 int flags_restart(void *spec, const char *value, struct err *e); /* "on-failure:3" */
 int flags_keys(void *text, const char *value, struct err *e);    /* "ctrl-p,ctrl-q" */
 
+int flags_code_cache(void *uint64, const char *value, struct err *e); /* as parse_code_cache() */
+int flags_console(void *yes, const char *value, struct err *e);       /* bool: "stdio", "none" */
+
 /* "KILL", "sigkill", "9" to a signal's number; -1 = there is none of the name. */
 int flags_signal_number(const char *text);
 /* Put a copy in a char * field, freeing what was there. -ENOMEM. */

@@ -85,11 +85,6 @@ static int set_engine(void *text, const char *value, struct err *e)
     return err_set(e, -EINVAL, "there is no engine '%s': auto, kvm, bt, interp", value);
 }
 
-static int set_code_cache(void *bytes, const char *value, struct err *e)
-{
-    return parse_code_cache(value, bytes, e);
-}
-
 static const struct flag machine_flags[] = {
     {"isolation", 0, "CLASS",
      "vm: a machine with a kernel of its own (default); process: namespaces and cgroups",
@@ -99,7 +94,7 @@ static const struct flag machine_flags[] = {
     {"kernel", 0, "PATH", "guest kernel: a file, or a folder with its modules",
      FLAG_COPY(S, kernel), .values = "@file"},
     {"code-cache", 0, "SIZE", "bt: translated code that is kept, 1m to 1g (default 20m)",
-     FLAG_AT(S, code_cache_bytes, set_code_cache)},
+     FLAG_AT(S, code_cache_bytes, flags_code_cache)},
     {"no-template", 0, NULL, "boot, even where a machine that has booted is kept",
      FLAG_BOOL(S, no_template)},
     {"no-jail", 0, NULL, "let the machine's process keep its powers over this host",

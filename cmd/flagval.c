@@ -229,3 +229,18 @@ int flags_keys(void *text, const char *value, struct err *e)
     }
     return flags_copy(text, value, e);
 }
+
+int flags_code_cache(void *uint64, const char *value, struct err *e)
+{
+    return parse_code_cache(value, uint64, e);
+}
+
+int flags_console(void *yes, const char *value, struct err *e)
+{
+    bool stdio = strcmp(value, "stdio") == 0;
+
+    if (!stdio && strcmp(value, "none") != 0)
+        return err_set(e, -EINVAL, "'%s' is neither stdio nor none", value);
+    *(bool *)yes = stdio;
+    return 0;
+}

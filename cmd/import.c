@@ -1,19 +1,9 @@
-#include <getopt.h>
 #include <stdio.h>
 
+#include "cmd/flag.h"
 #include "cmd/progress.h"
 #include "cmd/verb.h"
 #include "image/store.h"
-
-static void help(void)
-{
-    puts("Usage: kiln import [flags] FILE [NAME]\n\n"
-         "Bring an image into the store: a docker-archive or an OCI layout (tar or folder), or a "
-         "bare\n"
-         "root file system (tar, compressed or not, or folder). Prints the image's digest.\n\n"
-         "  -q, --quiet   no progress\n"
-         "  -h, --help    this text");
-}
 
 static int import(const char *path, const char *name, bool quiet)
 {
@@ -30,22 +20,33 @@ static int import(const char *path, const char *name, bool quiet)
     return progress_image(&p, r, "imported", &im, &e);
 }
 
+struct import_args {
+    bool quiet;
+};
+static const struct flag import_flags[] = {
+    {"quiet", 'q', NULL, "no progress", FLAG_BOOL(struct import_args, quiet)},
+    {0},
+};
+static const struct flag_group import_group = {NULL, import_flags};
+const struct command command_import = {
+    .name = "import",
+    .operands = "FILE [NAME]",
+    .summary = "bring an image in from a file or a folder",
+    .about =
+        "Brings an image into the store: a docker-archive or an OCI layout (tar or folder), or a "
+        "bare root file system (tar, compressed or not, or folder). Prints the image's digest.",
+    .groups = {{&import_group}},
+    .min_operands = 1,
+    .max_operands = 2,
+    .values = "@file",
+    .run = cmd_import,
+};
+
 int cmd_import(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"quiet", no_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool quiet = false;
+    struct import_args a = {0};
+    struct err e = {0};
+    int at = flag_parse(&command_import, argc, argv, &a, &e);
 
-    for (int c; (c = getopt_long(argc, argv, "+:qh", longs, NULL)) != -1;) {
-        if (c == 'h') {
-            help();
-            return 0;
-        }
-        if (c != 'q')
-            return say_usage("import", EXIT_KILN, "unknown flag '%s'", argv[optind - 1]);
-        quiet = true;
-    }
-    if (argc - optind < 1 || argc - optind > 2)
-        return say_usage("import", EXIT_KILN, "give a FILE, and a NAME if it shall have another");
-    return import(argv[optind], argv[optind + 1], quiet);
+    return at <= 0 ? flag_stop(&command_import, at, &e) : import(argv[at], argv[at + 1], a.quiet);
 }

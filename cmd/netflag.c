@@ -124,7 +124,7 @@ int netflag_parse(const char *text, struct netflag *n, struct err *e)
         if (r == 0)
             r = one_key(n, word, eq + 1, e);
     }
-    return r < 0 ? err_wrap(e, r, "--net '%s'", text) : 0;
+    return r < 0 ? err_wrap(e, r, "'%s'", text) : 0;
 }
 
 int netflag_open(struct netflag *n, struct err *e)

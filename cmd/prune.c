@@ -1,26 +1,17 @@
-#include <getopt.h>
 #include <stdio.h>
 
-#include "cmd/progress.h"
+#include "cmd/flag.h"
+#include "cmd/human.h"
 #include "cmd/verb.h"
 #include "container/template.h"
 #include "image/store.h"
-
-static void help(void)
-{
-    puts("Usage: kiln prune\n\n"
-         "Remove images that have no name, templates that nothing would start from or that were "
-         "not\n"
-         "used for a week, and what interrupted work has left in the store.\n\n"
-         "  -h, --help   this text");
-}
 
 static int prune(void)
 {
     struct err e = {0};
     struct store *s;
     uint64_t freed = 0;
-    char size[32];
+    char size[HUMAN_MAX];
 
     if (store_open(NULL, &s, &e) < 0)
         return say_err(&e, EXIT_KILN);
@@ -30,22 +21,23 @@ static int prune(void)
     store_close(s);
     if (r < 0)
         return say_err(&e, EXIT_KILN);
-    progress_size(freed, size);
-    printf("freed %s\n", size);
+    printf("freed %s\n", human_size(freed, size));
     return 0;
 }
 
+const struct command command_prune = {
+    .name = "prune",
+    .summary = "remove what no name refers to",
+    .about =
+        "Removes images that have no name, templates that nothing would start from or that were "
+        "not used for a week, and what interrupted work has left in the store.",
+    .run = cmd_prune,
+};
+
 int cmd_prune(int argc, char **argv)
 {
-    static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    struct err e = {0};
+    int at = flag_parse(&command_prune, argc, argv, NULL, &e);
 
-    for (int c; (c = getopt_long(argc, argv, "+:h", longs, NULL)) != -1;) {
-        if (c != 'h')
-            return say_usage("prune", EXIT_KILN, "unknown flag '%s'", argv[optind - 1]);
-        help();
-        return 0;
-    }
-    if (optind != argc)
-        return say_usage("prune", EXIT_KILN, "takes no arguments");
-    return prune();
+    return at <= 0 ? flag_stop(&command_prune, at, &e) : prune();
 }

@@ -1,18 +1,9 @@
-#include <getopt.h>
 #include <stdio.h>
 
+#include "cmd/flag.h"
 #include "cmd/progress.h"
 #include "cmd/verb.h"
 #include "image/store.h"
-
-static void help(void)
-{
-    puts("Usage: kiln pull [flags] REFERENCE\n\n"
-         "Fetch an image into the store: NAME[:TAG] or docker://NAME[:TAG] from a registry,\n"
-         "oci:FOLDER[:TAG], docker-archive:FILE[:TAG]. Prints the image's digest.\n\n"
-         "  -q, --quiet   no progress\n"
-         "  -h, --help    this text");
-}
 
 static int pull(const char *ref, bool quiet)
 {
@@ -30,22 +21,32 @@ static int pull(const char *ref, bool quiet)
     return progress_image(&p, r, "pulled", &im, &e);
 }
 
+struct pull_args {
+    bool quiet;
+};
+static const struct flag pull_flags[] = {
+    {"quiet", 'q', NULL, "no progress", FLAG_BOOL(struct pull_args, quiet)},
+    {0},
+};
+static const struct flag_group pull_group = {NULL, pull_flags};
+const struct command command_pull = {
+    .name = "pull",
+    .operands = "REFERENCE",
+    .summary = "fetch an image from a registry",
+    .about = "Fetches an image into the store: NAME[:TAG] or docker://NAME[:TAG] from a registry, "
+             "oci:FOLDER[:TAG], docker-archive:FILE[:TAG]. Prints the image's digest.",
+    .groups = {{&pull_group}},
+    .min_operands = 1,
+    .max_operands = 1,
+    .values = "@image",
+    .run = cmd_pull,
+};
+
 int cmd_pull(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"quiet", no_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool quiet = false;
+    struct pull_args a = {0};
+    struct err e = {0};
+    int at = flag_parse(&command_pull, argc, argv, &a, &e);
 
-    for (int c; (c = getopt_long(argc, argv, "+:qh", longs, NULL)) != -1;) {
-        if (c == 'h') {
-            help();
-            return 0;
-        }
-        if (c != 'q')
-            return say_usage("pull", EXIT_KILN, "unknown flag '%s'", argv[optind - 1]);
-        quiet = true;
-    }
-    if (argc - optind != 1)
-        return say_usage("pull", EXIT_KILN, "give one REFERENCE");
-    return pull(argv[optind], quiet);
+    return at <= 0 ? flag_stop(&command_pull, at, &e) : pull(argv[at], a.quiet);
 }

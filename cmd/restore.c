@@ -1,7 +1,6 @@
 /* kiln restore: a saved machine goes on. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "cmd/attend.h"
+#include "cmd/flags.h"
 #include "cmd/netflag.h"
 #include "cmd/snapname.h"
 #include "cmd/verb.h"
@@ -17,36 +17,6 @@
 #include "container/session.h"
 #include "vm/seed.h"
 #include "vm/snapshot.h"
-
-static const char help[] =
-    "Usage: kiln restore [flags] SNAPSHOT\n\n"
-    "Goes on with a saved machine, as often as wanted: the snapshot stays as it is. Its memory is\n"
-    "read when it is touched; what the machine writes to its disks is lost when it ends.\n\n"
-    "  --name NAME          a name for kiln snapshot, fork and stop\n"
-    "  -d, --detach         leave the machine in the background and print its id\n"
-    "  --engine NAME        auto, kvm, bt or interp, whatever it was saved on (default auto)\n"
-    "  --verify             read and check all of the snapshot first\n"
-    "  --disk N=FILE        use FILE as disk N (from 0), not a copy of the saved one\n"
-    "  --net KIND[,KEY=VALUE]  what a network card is connected to, the first one first: as of\n"
-    "                       kiln boot; without, it has no link\n"
-    "  --console MODE       stdio (default), none: nothing is read or shown\n"
-    "  --vsock PATH         Unix socket of the host side of virtio-vsock\n"
-    "  --timeout TIME       stop the machine after this long, such as 30 or 5m\n"
-    "  --stats              counters on stderr at the end\n"
-    "  -h, --help           this text\n\n"
-    "Exit status: as of kiln boot.\n";
-
-enum {
-    OPT_NAME = 256,
-    OPT_ENGINE,
-    OPT_VERIFY,
-    OPT_DISK,
-    OPT_CONSOLE,
-    OPT_VSOCK,
-    OPT_TIMEOUT,
-    OPT_STATS,
-    OPT_NET,
-};
 
 struct restore_args {
     struct attend at;
@@ -57,87 +27,81 @@ struct restore_args {
     unsigned n_nets;
 };
 
-static int set_disk(struct restore_args *a, char *text, struct err *e)
+/* Values are words of argv, which may be cut. */
+static int set_disk(void *args, const char *value, struct err *e)
 {
-    char *eq = strchr(text, '=');
+    struct restore_args *a = args;
+    char *text = (char *)value, *eq = strchr(text, '=');
     uint64_t n;
 
     if (!eq || !eq[1])
-        return err_set(e, -EINVAL, "--disk '%s': write N=FILE", text);
+        return err_set(e, -EINVAL, "'%s': write N=FILE", text);
     *eq = '\0';
-    int r = parse_uint("--disk", text, 0, VM_DISKS_MAX - 1, &n, e);
+    int r = parse_uint("number", text, 0, VM_DISKS_MAX - 1, &n, e);
     if (r == 0)
         a->disk[n] = eq + 1;
     return r;
 }
 
-static int one(struct restore_args *a, int c, char *value, struct err *e)
+static int add_net(void *args, const char *value, struct err *e)
 {
-    switch (c) {
-    case OPT_NAME:
-        a->at.name = value;
-        return 0;
-    case 'd':
-        a->detach = true;
-        return 0;
-    case OPT_ENGINE:
-        a->engine = value;
-        return 0;
-    case OPT_VERIFY:
-        a->verify = true;
-        return 0;
-    case OPT_DISK:
-        return set_disk(a, value, e);
-    case OPT_CONSOLE:
-        a->at.console = strcmp(value, "stdio") == 0;
-        if (!a->at.console && strcmp(value, "none") != 0)
-            return err_set(e, -EINVAL, "--console '%s' is neither stdio nor none", value);
-        return 0;
-    case OPT_VSOCK:
-        a->vsock = value;
-        return 0;
-    case OPT_TIMEOUT:
-        return parse_duration(value, &a->at.timeout_ns, e);
-    case OPT_STATS:
-        a->at.stats = true;
-        return 0;
-    case OPT_NET:
-        if (a->n_nets == VM_NETS_MAX)
-            return err_set(e, -EINVAL, "more than %d network cards", VM_NETS_MAX);
-        return netflag_parse(value, &a->net[a->n_nets++], e);
-    default:
-        return err_set(e, -EINVAL, "unknown flag or missing value");
-    }
+    struct restore_args *a = args;
+
+    if (a->n_nets == VM_NETS_MAX)
+        return err_set(e, -EINVAL, "more than %d network cards", VM_NETS_MAX);
+    return netflag_parse(value, &a->net[a->n_nets++], e);
 }
+
+#define A struct restore_args
+static const struct flag restore_flags[] = {
+    {"name", 0, "NAME", "a name for kiln snapshot, fork and stop", FLAG_TEXT(A, at.name)},
+    {"detach", 'd', NULL, "leave the machine in the background and print its id",
+     FLAG_BOOL(A, detach)},
+    {"engine", 0, "NAME", "auto, kvm, bt or interp, whatever it was saved on (default auto)",
+     FLAG_TEXT(A, engine), .values = "auto kvm bt interp"},
+    {"verify", 0, NULL, "read and check all of the snapshot first", FLAG_BOOL(A, verify)},
+    {"disk", 0, "N=FILE", "use FILE as disk N (from 0), not a copy of the saved one",
+     FLAG_SET(set_disk)},
+    {"net", 0, "KIND[,KEY=VALUE]",
+     "what a network card is connected to, the first one first: as of kiln boot; without, it has "
+     "no "
+     "link",
+     FLAG_SET(add_net)},
+    {"console", 0, "MODE", "stdio (default), none: nothing is read or shown",
+     FLAG_AT(A, at.console, flags_console), .values = "stdio none"},
+    {"vsock", 0, "PATH", "Unix socket of the host side of virtio-vsock", FLAG_TEXT(A, vsock),
+     .values = "@file"},
+    {"timeout", 0, "TIME", "stop the machine after this long, such as 30 or 5m",
+     FLAG_DURATION(A, at.timeout_ns)},
+    {"stats", 0, NULL, "counters on stderr at the end", FLAG_BOOL(A, at.stats)},
+    {0},
+};
+static const struct flag_group restore_group = {NULL, restore_flags};
+const struct command command_restore = {
+    .name = "restore",
+    .operands = "SNAPSHOT",
+    .summary = "go on with a saved machine",
+    .about =
+        "Goes on with a saved machine, as often as wanted: the snapshot stays as it is. Its memory "
+        "is read when it is touched; what the machine writes to its disks is lost when it ends.",
+    .after = "Exit status: as of kiln boot.",
+    .groups = {{&restore_group}},
+    .min_operands = 1,
+    .max_operands = 1,
+    .values = "@snapshot",
+    .run = cmd_restore,
+};
 
 static int parse(int argc, char **argv, struct restore_args *a, struct err *e)
 {
-    static const struct option opts[] = {
-        {"name", 1, NULL, OPT_NAME},     {"detach", 0, NULL, 'd'},
-        {"engine", 1, NULL, OPT_ENGINE}, {"verify", 0, NULL, OPT_VERIFY},
-        {"disk", 1, NULL, OPT_DISK},     {"console", 1, NULL, OPT_CONSOLE},
-        {"vsock", 1, NULL, OPT_VSOCK},   {"timeout", 1, NULL, OPT_TIMEOUT},
-        {"stats", 0, NULL, OPT_STATS},   {"net", 1, NULL, OPT_NET},
-        {"help", 0, NULL, 'h'},          {NULL, 0, NULL, 0},
-    };
-    int c;
+    int at = flag_parse(&command_restore, argc, argv, a, e);
 
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, "dh", opts, NULL)) != -1) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return 1;
-        }
-        int r = one(a, c, optarg, e);
-        if (r < 0)
-            return r;
-    }
-    if (optind != argc - 1)
-        return err_set(e, -EINVAL, optind == argc ? "which snapshot?" : "one snapshot at a time");
+    if (at <= 0)
+        return at;
     if (a->detach && (a->vsock || a->at.timeout_ns || a->at.stats || a->n_nets))
         return err_set(e, -EINVAL, "--vsock, --timeout, --stats and --net are for the foreground");
-    a->snapshot = argv[optind];
-    return 0;
+    a->snapshot = argv[at];
+    return at;
 }
 
 static int open_seed(const struct restore_args *a, struct seed **seed, struct err *e)
@@ -243,8 +207,8 @@ int cmd_restore(int argc, char **argv)
     struct err e = {0};
     int r = parse(argc, argv, &a, &e);
 
-    if (r != 0)
-        return r > 0 ? 0 : say_usage("restore", EXIT_KILN, "%s", e.msg);
+    if (r <= 0)
+        return flag_stop(&command_restore, r, &e);
     r = open_seed(&a, &seed, &e);
     if (r == 0)
         r = a.detach ? background(&a, seed, &e) : foreground(&a, seed, &e);

@@ -1,17 +1,8 @@
-#include <getopt.h>
 #include <stdio.h>
 
+#include "cmd/flag.h"
 #include "cmd/verb.h"
 #include "image/store.h"
-
-static void help(void)
-{
-    puts("Usage: kiln rmi IMAGE...\n\n"
-         "Remove images from the store, by name, digest or the start of one. A digest removes "
-         "every name of\n"
-         "its image. Machines that run from it keep running.\n\n"
-         "  -h, --help   this text");
-}
 
 static int remove_all(int n, char **refs)
 {
@@ -31,17 +22,22 @@ static int remove_all(int n, char **refs)
     return status;
 }
 
+const struct command command_rmi = {
+    .name = "rmi",
+    .operands = "IMAGE...",
+    .summary = "remove images",
+    .about = "Removes images from the store, by name, digest or the start of one. A digest removes "
+             "every name of its image. What runs from it keeps running.",
+    .min_operands = 1,
+    .max_operands = FLAG_MANY,
+    .values = "@image",
+    .run = cmd_rmi,
+};
+
 int cmd_rmi(int argc, char **argv)
 {
-    static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    struct err e = {0};
+    int at = flag_parse(&command_rmi, argc, argv, NULL, &e);
 
-    for (int c; (c = getopt_long(argc, argv, "+:h", longs, NULL)) != -1;) {
-        if (c != 'h')
-            return say_usage("rmi", EXIT_KILN, "unknown flag '%s'", argv[optind - 1]);
-        help();
-        return 0;
-    }
-    if (optind == argc)
-        return say_usage("rmi", EXIT_KILN, "give at least one IMAGE");
-    return remove_all(argc - optind, argv + optind);
+    return at <= 0 ? flag_stop(&command_rmi, at, &e) : remove_all(argc - at, argv + at);
 }

@@ -1,139 +1,124 @@
 /* kiln snapshot: save a running machine; list, look at, check and remove what was saved. */
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cleanup.h"
-#include "cmd/progress.h"
+#include "cmd/flag.h"
+#include "cmd/format.h"
+#include "cmd/human.h"
 #include "cmd/snapname.h"
 #include "cmd/verb.h"
 #include "container/hold.h"
 #include "vm/snapshot.h"
 
-static const char help[] =
-    "Usage: kiln snapshot create MACHINE NAME|DIR [--diff-of SNAPSHOT] [--compress] [--stop]\n"
-    "       kiln snapshot ls [--format json]\n"
-    "       kiln snapshot inspect SNAPSHOT\n"
-    "       kiln snapshot verify SNAPSHOT...\n"
-    "       kiln snapshot rm SNAPSHOT...\n\n"
-    "Saves a running machine: its memory, CPUs, devices and writable disks. A name lies in the\n"
-    "store; a word with a slash is a folder. MACHINE is a name, an id or the beginning of one.\n\n"
-    "  --diff-of SNAPSHOT   keep only what changed since this one, which must stay\n"
-    "  --compress           memory as zstd: smaller, but not restored lazily\n"
-    "  --stop               end the machine once it is saved\n"
-    "  --format json        for programs\n"
-    "  -q, --quiet          no figures\n"
-    "  -h, --help           this text\n";
+/* --- create -------------------------------------------------------------------- */
 
-enum { OPT_DIFF_OF = 256, OPT_COMPRESS, OPT_STOP, OPT_FORMAT };
-
-struct args {
-    const char *diff_of;
-    bool compress, stop, json, quiet;
-    char **word; /* what is no flag */
-    int n;
+struct create_args {
+    const char *diff_of, *format;
+    bool compress, stop, quiet;
 };
 
-static int parse(int argc, char **argv, struct args *a, struct err *e)
-{
-    static const struct option opts[] = {
-        {"diff-of", 1, NULL, OPT_DIFF_OF},
-        {"compress", 0, NULL, OPT_COMPRESS},
-        {"stop", 0, NULL, OPT_STOP},
-        {"format", 1, NULL, OPT_FORMAT},
-        {"quiet", 0, NULL, 'q'},
-        {"help", 0, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int c;
+#define C struct create_args
+static const struct flag create_flags[] = {
+    {"diff-of", 0, "SNAPSHOT", "keep only what changed since this one, which must stay",
+     FLAG_TEXT(C, diff_of), .values = "@snapshot"},
+    {"compress", 0, NULL, "memory as zstd: smaller, but not restored lazily",
+     FLAG_BOOL(C, compress)},
+    {"stop", 0, NULL, "end the machine once it is saved", FLAG_BOOL(C, stop)},
+    {"format", 0, "FORMAT", "json or a template: what it took", FLAG_TEXT(C, format),
+     .values = "json"},
+    {"quiet", 'q', NULL, "no figures", FLAG_BOOL(C, quiet)},
+    {0},
+};
+static const struct flag_group create_group = {NULL, create_flags};
 
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, "qh", opts, NULL)) != -1) {
-        switch (c) {
-        case OPT_DIFF_OF:
-            a->diff_of = optarg;
-            break;
-        case OPT_COMPRESS:
-            a->compress = true;
-            break;
-        case OPT_STOP:
-            a->stop = true;
-            break;
-        case OPT_FORMAT:
-            if (strcmp(optarg, "json") != 0)
-                return err_set(e, -EINVAL, "--format '%s': only json can be had", optarg);
-            a->json = true;
-            break;
-        case 'q':
-            a->quiet = true;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return 1;
-        default:
-            return err_set(e, -EINVAL, "unknown flag or missing value: %s", argv[optind - 1]);
-        }
-    }
-    a->word = argv + optind;
-    a->n = argc - optind;
-    return 0;
-}
-
-static void print_json(json_t *v)
-{
-    json_dumpf(v, stdout, JSON_INDENT(2));
-    putchar('\n');
-    json_decref(v);
-}
-
-/* --- create -------------------------------------------------------------------- */
+static int create(int argc, char **argv);
+static const struct command create_command = {
+    .name = "snapshot create",
+    .operands = "MACHINE NAME|DIR",
+    .summary = "save a running machine",
+    .about =
+        "Saves a running machine: its memory, CPUs, devices and writable disks. A name lies in the "
+        "store; a word with a slash is a folder. MACHINE is a name, an id or the beginning of one.",
+    .groups = {{&create_group}},
+    .min_operands = 2,
+    .max_operands = 2,
+    .values = "@container @file",
+    .run = create,
+};
 
 static void print_made(const json_t *v)
 {
-    char size[32];
+    char size[HUMAN_MAX];
 
-    progress_size((uint64_t)json_integer_value(json_object_get(v, "stored_bytes")), size);
-    printf("%s, %lld pages, in %.0f ms; the machine stood for %.1f ms\n", size,
+    printf("%s, %lld pages, in %.0f ms; the machine stood for %.1f ms\n",
+           human_size((uint64_t)json_integer_value(json_object_get(v, "stored_bytes")), size),
            (long long)json_integer_value(json_object_get(v, "pages")),
            (double)json_integer_value(json_object_get(v, "total_ns")) / 1e6,
            (double)json_integer_value(json_object_get(v, "pause_ns")) / 1e6);
 }
 
-static int create(const struct args *a)
+static int save(const struct create_args *a, const char *machine, const char *name, json_t **out,
+                struct err *e)
 {
     CLEANUP(mem) char *dir = NULL;
     CLEANUP(mem) char *parent = NULL;
+    int r = snapname_new(name, &dir, e);
+
+    if (r == 0 && a->diff_of)
+        r = snapname_find(a->diff_of, &parent, e);
+    if (r < 0)
+        return r;
+    json_t *req = json_pack("{s:s, s:s, s:b, s:b}", "op", "snapshot", "dir", dir, "compress",
+                            a->compress, "stop", a->stop);
+    if (parent)
+        json_object_set_new(req, "parent", json_string(parent));
+    r = hold_ask(machine, req, out, e);
+    json_decref(req);
+    return r;
+}
+
+static int create(int argc, char **argv)
+{
+    struct create_args a = {0};
     json_t *out = NULL;
     struct err e = {0};
+    int at = flag_parse(&create_command, argc, argv, &a, &e);
 
-    if (a->n != 2)
-        return say_usage("snapshot", EXIT_KILN, "create takes a machine and a name or folder");
-    int r = snapname_new(a->word[1], &dir, &e);
-    if (r == 0 && a->diff_of)
-        r = snapname_find(a->diff_of, &parent, &e);
-    if (r == 0) {
-        json_t *req = json_pack("{s:s, s:s, s:b, s:b}", "op", "snapshot", "dir", dir, "compress",
-                                a->compress, "stop", a->stop);
-        if (parent)
-            json_object_set_new(req, "parent", json_string(parent));
-        r = hold_ask(a->word[0], req, &out, &e);
-        json_decref(req);
-    }
-    if (r < 0)
-        return say_err(&e, EXIT_KILN);
-    if (a->json)
-        print_json(json_incref(out));
-    else if (!a->quiet)
+    if (at <= 0)
+        return flag_stop(&create_command, at, &e);
+    int r = save(&a, argv[at], argv[at + 1], &out, &e);
+    if (r == 0 && a.format)
+        r = format_value(a.format, out, stdout, &e);
+    else if (r == 0 && !a.quiet)
         print_made(out);
     json_decref(out);
-    return 0;
+    return r < 0 ? say_err(&e, EXIT_KILN) : 0;
 }
 
 /* --- ls, inspect ----------------------------------------------------------------- */
+
+struct format_args {
+    const char *format;
+    bool quiet;
+};
+static const struct flag format_flags[] = {
+    {"format", 0, "FORMAT", "table, json or a template", FLAG_TEXT(struct format_args, format),
+     .values = "json table"},
+    {0},
+};
+static const struct flag quiet_flags[] = {
+    {"quiet", 'q', NULL, "names only", FLAG_BOOL(struct format_args, quiet)},
+    {0},
+};
+static const struct flag_group format_group = {NULL, format_flags},
+                               quiet_group = {"List", quiet_flags};
+
+static int inspect(int argc, char **argv);
+static int ls(int argc, char **argv);
 
 static json_t *disks_json(const struct shape *s)
 {
@@ -158,82 +143,114 @@ static json_t *info_json(const char *name, const struct snap_info *i)
                      (int)s->cpus, "tsc_khz", (json_int_t)s->tsc_khz, "disks", disks_json(s));
 }
 
-static int inspect(const struct args *a)
+static const struct command inspect_command = {
+    .name = "snapshot inspect",
+    .operands = "SNAPSHOT...",
+    .summary = "show what there is to know about snapshots",
+    .groups = {{&format_group}},
+    .min_operands = 1,
+    .max_operands = FLAG_MANY,
+    .values = "@snapshot",
+    .run = inspect,
+};
+
+static int inspect_one(const char *word, const char *format, struct err *e)
 {
     CLEANUP(mem) char *dir = NULL;
     struct snapshot *s;
-    struct err e = {0};
+    int r = snapname_find(word, &dir, e);
 
-    if (a->n != 1)
-        return say_usage("snapshot", EXIT_KILN, "inspect takes one snapshot");
-    if (snapname_find(a->word[0], &dir, &e) < 0 || snapshot_open(dir, &s, &e) < 0)
-        return say_err(&e, EXIT_KILN);
+    if (r == 0)
+        r = snapshot_open(dir, &s, e);
+    if (r < 0)
+        return r;
     struct snap_info i = snapshot_info(s);
-    print_json(info_json(a->word[0], &i));
+    json_t *v = info_json(word, &i);
+    r = format_value(format, v, stdout, e);
+    json_decref(v);
     snapshot_close(s);
-    return 0;
+    return r;
 }
 
-struct listing {
-    json_t *json; /* NULL: lines */
-    unsigned n;
+static int inspect(int argc, char **argv)
+{
+    struct format_args a = {0};
+    struct err e = {0};
+    int status = 0, at = flag_parse(&inspect_command, argc, argv, &a, &e);
+
+    if (at <= 0)
+        return flag_stop(&inspect_command, at, &e);
+    for (int i = at; i < argc; i++)
+        if (inspect_one(argv[i], a.format, &e) < 0)
+            status = say_err(&e, EXIT_KILN);
+    return status;
+}
+
+static const struct format_column columns[] = {
+    {"Name", "NAME"},           {"CreatedAt", "CREATED"}, {"Size", "STORED"},
+    {"Engine", "ENGINE"},       {"Parent", "PARENT"},     {"ID", "ID", true},
+    {"Memory", "MEMORY", true}, {"CPUs", "CPUS", true},   {0}};
+
+static const struct command ls_command = {
+    .name = "snapshot ls",
+    .summary = "list snapshots",
+    .groups = {{&format_group}, {&quiet_group}},
+    .run = ls,
 };
 
 static void list_one(void *ctx, const char *name, const char *dir)
 {
-    struct listing *l = ctx;
+    json_t *list = ctx;
     struct snapshot *s;
     struct err e = {0};
-    char when[32] = "", size[32];
+    char when[HUMAN_MAX], size[HUMAN_MAX], memory[HUMAN_MAX];
 
     if (snapshot_open(dir, &s, &e) < 0) {
         say("%s", e.msg);
         return;
     }
     struct snap_info i = snapshot_info(s);
-    time_t t = (time_t)(i.created_ns / 1000000000);
-    struct tm tm;
-    if (localtime_r(&t, &tm))
-        strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
-    progress_size(i.pages * 4096, size);
     const char *parent = i.parent ? strrchr(i.parent, '/') : NULL;
-    if (l->json)
-        json_array_append_new(l->json, info_json(name, &i));
-    else if (l->n++ == 0)
-        printf("%-24s %-20s %-10s %-8s %s\n", "NAME", "CREATED", "STORED", "ENGINE", "PARENT");
-    if (!l->json)
-        printf("%-24s %-20s %-10s %-8s %s\n", name, when, size, i.engine,
-               parent ? parent + 1 : "-");
+    human_time((int64_t)i.created_ns, when);
+    when[19] = '\0'; /* without the zone */
+    json_array_append_new(
+        list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "Name", name, "CreatedAt", when,
+                        "Size", human_size(i.pages * 4096, size), "Engine", i.engine, "Parent",
+                        parent ? parent + 1 : "-", "ID", i.id, "Memory",
+                        human_mem(i.shape->ram_bytes, memory), "CPUs", (int)i.shape->cpus));
     snapshot_close(s);
 }
 
-static int ls(const struct args *a)
+static int ls(int argc, char **argv)
 {
-    struct listing l = {.json = a->json ? json_array() : NULL};
+    struct format_args a = {0};
     struct err e = {0};
+    int at = flag_parse(&ls_command, argc, argv, &a, &e);
 
-    if (a->n != 0)
-        return say_usage("snapshot", EXIT_KILN, "ls takes no arguments");
-    int r = snapname_each(list_one, &l, &e);
-    if (l.json)
-        print_json(l.json);
+    if (at <= 0)
+        return flag_stop(&ls_command, at, &e);
+    json_t *list = json_array();
+    int r = snapname_each(list_one, list, &e);
+    if (r == 0)
+        r = format_list(a.format, columns, a.quiet, "Name", list, &e);
+    json_decref(list);
     return r < 0 ? say_err(&e, EXIT_KILN) : 0;
 }
 
 /* --- verify, rm ------------------------------------------------------------------ */
 
-static int each_word(const struct args *a, const char *what,
+static int each_word(const struct command *c, int argc, char **argv,
                      int (*run)(const char *dir, const char *word, struct err *e))
 {
-    int status = 0;
+    struct err e = {0};
+    int status = 0, at = flag_parse(c, argc, argv, NULL, &e);
 
-    if (a->n == 0)
-        return say_usage("snapshot", EXIT_KILN, "%s takes snapshots", what);
-    for (int i = 0; i < a->n; i++) {
+    if (at <= 0)
+        return flag_stop(c, at, &e);
+    for (int i = at; i < argc; i++) {
         CLEANUP(mem) char *dir = NULL;
-        struct err e = {0};
 
-        if (snapname_find(a->word[i], &dir, &e) < 0 || run(dir, a->word[i], &e) < 0)
+        if (snapname_find(argv[i], &dir, &e) < 0 || run(dir, argv[i], &e) < 0)
             status = say_err(&e, EXIT_KILN);
     }
     return status;
@@ -286,30 +303,42 @@ static int remove_one(const char *dir, const char *word, struct err *e)
     return snapshot_remove(dir, e);
 }
 
-int cmd_snapshot(int argc, char **argv)
-{
-    struct args a = {0};
-    struct err e = {0};
-    int r = parse(argc, argv, &a, &e);
+static int verify(int argc, char **argv);
+static const struct command verify_command = {
+    .name = "snapshot verify",
+    .operands = "SNAPSHOT...",
+    .summary = "read all of snapshots and check them",
+    .min_operands = 1,
+    .max_operands = FLAG_MANY,
+    .values = "@snapshot",
+    .run = verify,
+};
 
-    if (r > 0)
-        return 0;
-    if (r < 0)
-        return say_usage("snapshot", EXIT_KILN, "%s", e.msg);
-    if (a.n == 0)
-        return say_usage("snapshot", EXIT_KILN, "which: create, ls, inspect, verify or rm?");
-    const char *verb = *a.word++;
-    a.n--;
-    if (strcmp(verb, "create") == 0)
-        return create(&a);
-    if (strcmp(verb, "ls") == 0)
-        return ls(&a);
-    if (strcmp(verb, "inspect") == 0)
-        return inspect(&a);
-    if (strcmp(verb, "verify") == 0)
-        return each_word(&a, verb, verify_one);
-    if (strcmp(verb, "rm") == 0)
-        return each_word(&a, verb, remove_one);
-    return say_usage("snapshot", EXIT_KILN, "'%s' is not one of create, ls, inspect, verify, rm",
-                     verb);
+static int verify(int argc, char **argv)
+{
+    return each_word(&verify_command, argc, argv, verify_one);
 }
+
+static int rm(int argc, char **argv);
+static const struct command rm_command = {
+    .name = "snapshot rm",
+    .operands = "SNAPSHOT...",
+    .summary = "remove snapshots",
+    .min_operands = 1,
+    .max_operands = FLAG_MANY,
+    .values = "@snapshot",
+    .run = rm,
+};
+
+static int rm(int argc, char **argv)
+{
+    return each_word(&rm_command, argc, argv, remove_one);
+}
+
+static const struct command *const verbs[] = {&create_command, &ls_command, &inspect_command,
+                                              &verify_command, &rm_command, NULL};
+const struct command command_snapshot = {
+    .name = "snapshot",
+    .summary = "save running machines, and what was saved",
+    .sub = verbs,
+};

@@ -437,7 +437,7 @@ json_t *tmplfunc_call(const char *name, json_t *const *args, unsigned n, struct 
     for (size_t i = 0; i < ARRAY_LEN(funcs); i++) {
         if (strcmp(funcs[i].name, name) != 0)
             continue;
-        if (n < funcs[i].min || n > funcs[i].max + 1)
+        if (n < funcs[i].min || n > funcs[i].max)
             return wrong(&c, "has another number of arguments");
         return funcs[i].fn(&c);
     }

@@ -72,9 +72,9 @@ int parse_code_cache(const char *text, uint64_t *bytes, struct err *e)
     int r = parse_size(text, &n, e);
 
     if (r < 0)
-        return err_wrap(e, r, "--code-cache");
+        return r;
     if (n < CPU_CODE_CACHE_MIN || n > CPU_CODE_CACHE_MAX)
-        return err_set(e, -EINVAL, "--code-cache '%s' is out of range: %d MiB to %d MiB", text,
+        return err_set(e, -EINVAL, "'%s' is out of range: %d MiB to %d MiB", text,
                        CPU_CODE_CACHE_MIN >> 20, CPU_CODE_CACHE_MAX >> 20);
     *bytes = n;
     return 0;

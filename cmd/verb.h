@@ -18,6 +18,9 @@ struct verb {
     const struct command *command;
 };
 
+extern const struct command command_boot, command_check, command_fork, command_import,
+    command_prune, command_pull, command_restore, command_rmi, command_snapshot;
+
 /* Table in main.c. */
 int cmd_boot(int argc, char **argv);
 int cmd_check(int argc, char **argv);
@@ -31,7 +34,6 @@ int cmd_restore(int argc, char **argv);
 int cmd_rmi(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_template(int argc, char **argv);
-int cmd_snapshot(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 
 enum { EXIT_KILN = 125 }; /* kiln itself failed, as docker has it */

@@ -291,7 +291,7 @@ def test_what_is_no_snapshot_is_refused_with_a_sentence(w):
     one, bad = w.snapshots / "one", w.folder / "bad"
     raw = (one / "state").read_bytes()
     cases = [(raw[:-1], "truncated"), (raw[:10], "truncated"), (raw + b"x", "truncated"), (b"", "0 bytes"),
-             (b"something else", "not the state"), (raw[:8] + b"\2\0\0\0" + raw[12:], "version 2"),
+             (b"something else", "not the state"), (raw[:8] + b"\x63\0\0\0" + raw[12:], "version 99"),
              (raw[:200] + bytes([raw[200] ^ 1]) + raw[201:], "damaged")]
     for data, word in cases:
         bad.mkdir()
@@ -440,7 +440,7 @@ def test_a_fork_that_memory_would_not_suffice_for_is_refused(w):
 def test_wrong_requests_get_a_sentence(w):
     says(w.kiln("fork", "nobody"), "no machine 'nobody'")
     says(w.kiln("snapshot", "create", "nobody", "x"), "no machine 'nobody'")
-    says(w.kiln("fork", "m", "-n", "0"), "-n '0'")
+    says(w.kiln("fork", "m", "-n", "0"), "--count: '0'")
     says(w.kiln("snapshot", "create", "m", ".x"), "not a snapshot's name")
     says(w.kiln("snapshot", "frobnicate"), "frobnicate")
     says(w.kiln("snapshot", "rm", "nothing"), "no snapshot 'nothing'")

@@ -216,7 +216,7 @@ static void help_is_made_from_the_table(void **state)
     CLEANUP(mem) char *text = help_of(&run);
 
     assert_string_equal(text, "Usage: kiln run [flags] IMAGE [COMMAND...]\n\n"
-                              "run a command\n\n"
+                              "Run a command.\n\n"
                               "Flags:\n"
                               "  -i, --interactive    pass input on\n"
                               "  -t, --tty            a terminal\n"
