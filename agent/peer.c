@@ -359,6 +359,25 @@ static void on_hold(struct peer *p)
     reply(p, PROTO_HOLD_OK, NULL, 0);
 }
 
+static void on_usage(struct peer *p)
+{
+    struct proto_buf *b = fields_begin(PROTO_USAGE_IS);
+
+    usage_put(p->a->group, b);
+    fields_reply(p, b, PROTO_USAGE_IS);
+}
+
+static void on_limit(struct peer *p, const struct proto_frame *f)
+{
+    struct err e = {0};
+    int rc = usage_limit(p->a->group, f, &e);
+
+    if (rc < 0)
+        reply_error(p, rc, e.msg);
+    else
+        reply(p, PROTO_LIMIT_OK, NULL, 0);
+}
+
 static int start(struct peer *p, const struct proto_frame *f, struct err *e)
 {
     int rc = start_parse(f, &p->start, e);
@@ -385,7 +404,7 @@ static void on_start(struct peer *p, const struct proto_frame *f)
         p->tty = p->start.tty;
         p->detached = p->start.detach;
         p->state = PEER_STARTING;
-        if (p->a->main_pid == 0)
+        if (p->a->main_pid == 0 && !p->start.work)
             p->a->main_pid = p->proc.pid;
     } else {
         reply_error(p, rc, e.msg);
@@ -437,6 +456,7 @@ static bool on_frame(struct peer *p, const struct proto_frame *f)
         return true;
     case PROTO_MORE:
     case PROTO_START:
+    case PROTO_WORK:
         if (p->state != PEER_IDLE)
             return false;
         on_start(p, f);
@@ -458,8 +478,15 @@ static bool on_frame(struct peer *p, const struct proto_frame *f)
     case PROTO_POWEROFF:
         p->a->poweroff = true;
         return true;
-    default:
-        return true; /* from a later version */
+    case PROTO_USAGE:
+        on_usage(p);
+        return true;
+    case PROTO_LIMIT:
+        on_limit(p, f);
+        return true;
+    default: /* from a later version */
+        reply_error(p, ENOSYS, "this agent does not know that request");
+        return true;
     }
 }
 

@@ -10,6 +10,8 @@
  *   netconf.c  network cards: addresses and routes
  *   ident.c    hostname, clock, entropy, files in /etc
  *   spawn.c    start a process in the sandbox
+ *   work.c     work on the container's files
+ *   usage.c    what the container uses, and limits
  *   group.c    the container's control group: its processes stand still together
  *
  * The container runs in its own PID namespace, so that nothing in it can see, signal or trace the
@@ -84,6 +86,7 @@ struct start_req {
     struct strv argv, env;
     char *cwd, *user;
     bool tty, with_stdin, detach;
+    uint32_t work, flags; /* work: an enum filework_kind, in place of a command; 0 = none */
     uint16_t rows, cols;
     size_t bytes; /* payload taken so far, MOREs included */
 };
@@ -105,6 +108,10 @@ void group_thaw(int group);
 
 /* ---- sandbox.c */
 
+struct layers { /* of the container's root: folders that it cannot see itself */
+    int image, upper;
+};
+
 struct sandbox {
     pid_t pid; /* its init as the agent sees it; 0 = none */
     int cmd;   /* socket to that init; owned */
@@ -112,8 +119,9 @@ struct sandbox {
     int mnt;   /* its mount namespace; owned */
     int root;  /* O_PATH of its root; owned */
     int ptmx;  /* O_PATH of its /dev/pts/ptmx, found before any of its processes ran; owned */
+    struct layers layers; /* owned */
 };
-#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1, -1, -1})
+#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1, -1, -1, {-1, -1}})
 /* Afterwards every child this process forks is in the sandbox's PID namespace. `base`: a folder of
  * the agent's own for mount points; `group`: of group_open(), borrowed. */
 int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base, int group,
@@ -124,8 +132,10 @@ void sandbox_close(struct sandbox *s); /* ends its init and with it all of it */
 
 /* ---- root.c, ident.c */
 
-/* Make the container's root and enter it. In a mount namespace of its own. */
-int root_enter(const struct setup_req *r, const char *base, struct err *e) MUST_CHECK;
+/* Make the container's root and enter it. In a mount namespace of its own. *l owned by the caller.
+ */
+int root_enter(const struct setup_req *r, const char *base, struct layers *l,
+               struct err *e) MUST_CHECK;
 /* In the agent: hostname, clock, entropy. Only the hostname can fail. */
 int ident_machine(const struct setup_req *r, struct err *e) MUST_CHECK;
 /* In the container's root, a descriptor: /etc/hostname, machine-id, hosts, resolv.conf, mtab. */
@@ -152,6 +162,19 @@ struct spawn_failure {
 };
 int spawn(const struct sandbox *s, const struct start_req *r, struct process *p,
           struct err *e) MUST_CHECK;
+
+/* ---- work.c */
+
+/* In a child of the agent: do r->work in the sandbox, streams on 0 and 1, the report on 3. Returns
+ * only on failure to begin. */
+int work_run(const struct sandbox *s, const struct start_req *r, struct err *e);
+
+/* ---- usage.c */
+
+/* USAGE_IS's fields. */
+void usage_put(int group, struct proto_buf *b);
+/* A LIMIT. -ENOTSUP: this kernel cannot; -EBUSY: more is used now. */
+int usage_limit(int group, const struct proto_frame *f, struct err *e) MUST_CHECK;
 
 /* ---- serve.c, peer.c */
 

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "agent/pid1.h"
+#include "proto/filework.h"
 
 static int take_str(const struct proto_field_view *v, char **out)
 {
@@ -33,6 +34,16 @@ static int take_u16(const struct proto_field_view *v, uint16_t *out)
 
     if (r == 0)
         *out = (uint16_t)n;
+    return r;
+}
+
+static int take_u32(const struct proto_field_view *v, uint32_t *out)
+{
+    uint64_t n;
+    int r = proto_field_u64(v, &n);
+
+    if (r == 0)
+        *out = (uint32_t)n;
     return r;
 }
 
@@ -221,6 +232,10 @@ static int start_field(const struct proto_field_view *v, struct start_req *r)
         return take_bool(v, &r->tty);
     case PF_STDIN:
         return take_bool(v, &r->with_stdin);
+    case PF_WORK:
+        return take_u32(v, &r->work);
+    case PF_FLAGS:
+        return take_u32(v, &r->flags);
     case PF_DETACH:
         return take_bool(v, &r->detach);
     case PF_ROWS:
@@ -250,6 +265,9 @@ int start_parse(const struct proto_frame *f, struct start_req *r, struct err *e)
         return err_set(e, got, "START is malformed");
     if (f->type == PROTO_START && r->argv.n == 0)
         return err_set(e, -EBADMSG, "START names no command");
+    if ((f->type == PROTO_WORK) != (r->work != 0) ||
+        (r->work && (r->work >= FILEWORK_KINDS || r->argv.n != 2 || r->tty || r->detach)))
+        return err_set(e, -EBADMSG, "WORK is malformed");
     return 0;
 }
 

@@ -239,7 +239,19 @@ static int fill(const struct setup_req *r, const int *source, struct err *e)
     return rc;
 }
 
-int root_enter(const struct setup_req *r, const char *base, struct err *e)
+/* Held open before they are out of sight. */
+static int hold_layers(const char *base, struct layers *l, struct err *e)
+{
+    char path[PATH_LEN];
+
+    snprintf(path, sizeof(path), "%s/image", base);
+    l->image = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%s/rw/upper", base);
+    l->upper = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return l->image < 0 || l->upper < 0 ? err_errno(e, -errno, "the container's layers") : 0;
+}
+
+int root_enter(const struct setup_req *r, const char *base, struct layers *l, struct err *e)
 {
     static const char *const sub[] = {"image", "rw", "root"};
     char dir[ARRAY_LEN(sub)][PATH_LEN];
@@ -259,6 +271,8 @@ int root_enter(const struct setup_req *r, const char *base, struct err *e)
         rc = mount_rw(r, dir[1], e);
     if (rc == 0)
         rc = mount_overlay(base, dir[2], e);
+    if (rc == 0)
+        rc = hold_layers(base, l, e);
     if (rc == 0)
         rc = hold_sources(r, source, e);
     if (rc == 0)

@@ -19,13 +19,35 @@
 
 enum { SETUP_MS = 60000 }; /* an image disk may be slow to appear */
 
-static int build(const struct setup_req *r, const char *base, struct err *e)
+static int build(const struct setup_req *r, const char *base, struct layers *l, struct err *e)
 {
     if (unshare(CLONE_NEWNS) < 0)
         return err_errno(e, -errno, "mount namespace");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return err_errno(e, -errno, "make mounts private");
-    return root_enter(r, base, e);
+    return root_enter(r, base, l, e);
+}
+
+/* What became of it, and with success the layers. */
+static bool tell(int cmd, struct err *e, const struct layers *l)
+{
+    union {
+        struct cmsghdr h;
+        char room[CMSG_SPACE(sizeof(*l))];
+    } u = {0};
+    struct iovec iov = {e, sizeof(*e)};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (e->code == 0) {
+        m.msg_control = u.room;
+        m.msg_controllen = sizeof(u.room);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(*l));
+        memcpy(CMSG_DATA(c), l, sizeof(*l));
+    }
+    return sendmsg(cmd, &m, MSG_NOSIGNAL) == sizeof(*e) && e->code == 0;
 }
 
 static _Noreturn void sandbox_init(int cmd, const struct setup_req *r, const char *base)
@@ -42,9 +64,12 @@ static _Noreturn void sandbox_init(int cmd, const struct setup_req *r, const cha
     if (dup2(cmd, 3) < 0)
         _exit(1);
     (void)syscall(SYS_close_range, 4, ~0U, 0);
-    (void)build(r, base, &e);
-    if (write(3, &e, sizeof(e)) != sizeof(e) || e.code)
+    struct layers l = {-1, -1};
+    (void)build(r, base, &l, &e);
+    if (!tell(3, &e, &l))
         _exit(1);
+    close(l.image);
+    close(l.upper);
     while (read(3, &c, 1) == 1) {
         kill(-1, SIGKILL); /* kill(2): all of the namespace but the caller */
         if (write(3, &c, 1) != 1)
@@ -53,10 +78,25 @@ static _Noreturn void sandbox_init(int cmd, const struct setup_req *r, const cha
     _exit(0);
 }
 
-static int wait_built(int cmd, struct err *e)
+static void take_layers(struct msghdr *m, struct layers *l)
+{
+    const struct cmsghdr *c = CMSG_FIRSTHDR(m);
+
+    if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(*l)))
+        memcpy(l, CMSG_DATA(c), sizeof(*l));
+}
+
+static int wait_built(int cmd, struct layers *l, struct err *e)
 {
     struct pollfd p = {.fd = cmd, .events = POLLIN};
+    union {
+        struct cmsghdr h;
+        char room[CMSG_SPACE(sizeof(*l))];
+    } u;
     struct err told;
+    struct iovec iov = {&told, sizeof(told)};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.room, .msg_controllen = sizeof(u.room)};
     int n;
 
     do
@@ -64,8 +104,9 @@ static int wait_built(int cmd, struct err *e)
     while (n < 0 && errno == EINTR);
     if (n <= 0)
         return err_set(e, -ETIMEDOUT, "the container's root took too long");
-    if (read(cmd, &told, sizeof(told)) != sizeof(told))
+    if (recvmsg(cmd, &m, MSG_CMSG_CLOEXEC) != sizeof(told))
         return err_set(e, -EIO, "the container's init ended");
+    take_layers(&m, l);
     told.msg[sizeof(told.msg) - 1] = '\0';
     return told.code < 0 ? err_set(e, told.code, "%s", told.msg) : 0;
 }
@@ -117,7 +158,7 @@ int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base,
         return err_errno(e, -ENOMEM, "fork");
     }
     close(take_fd(&theirs));
-    int rc = wait_built(s->cmd, e);
+    int rc = wait_built(s->cmd, &s->layers, e);
     if (rc == 0)
         rc = hold(s, e);
     if (rc < 0)
@@ -138,7 +179,7 @@ void sandbox_kill_all(struct sandbox *s)
 
 void sandbox_close(struct sandbox *s)
 {
-    int fd[] = {s->cmd, s->mnt, s->root, s->ptmx};
+    int fd[] = {s->cmd, s->mnt, s->root, s->ptmx, s->layers.image, s->layers.upper};
 
     if (s->pid > 0) {
         pid_t got;

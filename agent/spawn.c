@@ -142,7 +142,7 @@ static _Noreturn void child(const struct sandbox *s, const struct start_req *r, 
     reset_oom();
     int rc = place_fds(c);
     if (rc == 0)
-        rc = child_run(s, &mine, &e);
+        rc = r->work ? work_run(s, &mine, &e) : child_run(s, &mine, &e);
     else
         rc = err_errno(&e, rc, "descriptors");
     f.code = -rc;
@@ -226,7 +226,7 @@ int spawn(const struct sandbox *s, const struct start_req *r, struct process *p,
     if (rc == 0)
         rc = open_pipe(&p->report, &c.report, true);
     if (rc == 0) {
-        p->pid = group_fork(s->group);
+        p->pid = group_fork(r->work ? -1 : s->group);
         if (p->pid == 0)
             child(s, r, &c);
         if (p->pid < 0)

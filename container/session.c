@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "container/wire.h"
+#include "proto/filework.h"
 
 enum {
     ANSWER_MS = 120000, /* to SETUP and START: an interpreted guest is slow */
@@ -471,6 +472,83 @@ int session_start(struct session *s, const struct session_process *p, struct err
     if (proto_end(&s->out) < 0)
         return err_set(e, -EINVAL, "the working directory or the user's name is too long");
     return ask(s, PROTO_STARTED, deadline_in(ANSWER_MS), e);
+}
+
+int session_work(struct session *s, unsigned kind, unsigned flags, const char *path,
+                 const char *name, struct err *e)
+{
+    proto_begin(&s->out, PROTO_WORK, 0);
+    proto_put_u32(&s->out, PF_WORK, kind);
+    proto_put_u32(&s->out, PF_FLAGS, flags);
+    proto_put_str(&s->out, PF_ARG, path);
+    proto_put_str(&s->out, PF_ARG, name);
+    proto_put(&s->out, PF_STDIN, &(uint8_t){kind == FILEWORK_PUT}, 1);
+    if (proto_end(&s->out) < 0)
+        return err_errno(e, -ENAMETOOLONG, "%.64s...", path);
+    return ask(s, PROTO_STARTED, deadline_in(ANSWER_MS), e);
+}
+
+static void take_usage(const struct proto_frame *f, struct session_usage *u)
+{
+    const struct {
+        enum proto_field id;
+        uint64_t *to;
+    } known[] = {{PF_CPU_NS, &u->cpu_ns},
+                 {PF_MEMORY, &u->memory},
+                 {PF_MEMORY_TOTAL, &u->memory_total},
+                 {PF_PIDS, &u->pids},
+                 {PF_NET_RX, &u->net_rx},
+                 {PF_NET_TX, &u->net_tx},
+                 {PF_DISK_READ, &u->disk_read},
+                 {PF_DISK_WRITE, &u->disk_write}};
+    struct proto_field_view v;
+    size_t pos = 0;
+
+    while (proto_field_next(f, &pos, &v) == 1)
+        for (unsigned i = 0; i < ARRAY_LEN(known); i++)
+            if (v.id == known[i].id && proto_field_u64(&v, known[i].to) < 0)
+                *known[i].to = 0;
+}
+
+int session_usage(struct session *s, int timeout_ms, struct session_usage *u, struct err *e)
+{
+    uint64_t deadline = deadline_in(timeout_ms);
+    struct proto_frame f;
+
+    *u = (struct session_usage){0};
+    while (s->n_expect > 0) {
+        int rc = session_await(s, timeout_ms, e);
+        if (rc < 0)
+            return rc;
+    }
+    proto_begin(&s->out, PROTO_USAGE, 0);
+    BUG_ON(proto_end(&s->out) < 0);
+    int r = wire_send(s, deadline, e);
+    if (r == 0)
+        r = wire_next(s, deadline, &f, e);
+    if (r < 0)
+        return r;
+    if (f.type == PROTO_USAGE_IS)
+        take_usage(&f, u);
+    else
+        r = f.type == PROTO_ERROR
+                ? wire_error(&f, e)
+                : err_set(e, -EPROTO, "the agent answered with frame type %u", f.type);
+    wire_drop(s, &f);
+    return r;
+}
+
+int session_limit(struct session *s, const struct session_limit *l, struct err *e)
+{
+    proto_begin(&s->out, PROTO_LIMIT, 0);
+    if (l->memory)
+        proto_put_u64(&s->out, PF_MEMORY, l->memory);
+    if (l->pids)
+        proto_put_u64(&s->out, PF_PIDS, l->pids);
+    if (l->cpu_us)
+        proto_put_u64(&s->out, PF_CPU_US, l->cpu_us);
+    BUG_ON(proto_end(&s->out) < 0);
+    return ask(s, PROTO_LIMIT_OK, deadline_in(ANSWER_MS), e);
 }
 
 int session_hold(struct session *s, struct err *e)

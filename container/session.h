@@ -95,6 +95,22 @@ struct session_streams { /* borrowed; -1 = none */
  * notice of. -ETIMEDOUT after timeout_ms (-1 = never). */
 int session_pump(struct session *s, const struct session_streams *io, int timeout_ms, int *status,
                  struct err *e) MUST_CHECK;
+/* Work on the container's files in place of a command, then session_pump(): its streams are those
+ * of proto/filework.h, its input is open for FILEWORK_PUT. */
+int session_work(struct session *s, unsigned kind, unsigned flags, const char *path,
+                 const char *name, struct err *e) MUST_CHECK;
+
+struct session_usage { /* 0 = not known; since the start, or now */
+    uint64_t cpu_ns, memory, memory_total, pids, net_rx, net_tx, disk_read, disk_write;
+};
+/* As the guest sees it. */
+int session_usage(struct session *s, int timeout_ms, struct session_usage *u,
+                  struct err *e) MUST_CHECK;
+struct session_limit {             /* 0 = leave as it is, UINT64_MAX = none */
+    uint64_t memory, pids, cpu_us; /* bytes; of CPU time in 100 ms */
+};
+/* From now on. -ENOTSUP, -EBUSY more memory is used now. */
+int session_limit(struct session *s, const struct session_limit *l, struct err *e) MUST_CHECK;
 /* No process of the container runs until session_close(): PROTO_HOLD. Errors: what the agent says:
  * -EBUSY one does not come to rest, or another session holds them; -ENOTSUP. */
 int session_hold(struct session *s, struct err *e) MUST_CHECK;

@@ -65,7 +65,16 @@ enum proto_type {
     PROTO_HOLD, /* host: no process of the container runs from HOLD_OK until this session ends. In a
                  * machine that goes on from a state saved meanwhile: until its IDENTITY is in
                  * force, so that none runs as somebody else. */
-    PROTO_HOLD_OK, /* agent: they stand still; or ERROR */
+    PROTO_HOLD_OK,  /* agent: they stand still; or ERROR */
+    PROTO_WORK,     /* host: WORK, FLAGS, two ARGs: what proto/filework.h says, by a process in the
+                     * container in place of a command: STARTED, its streams on STDIN and STDOUT, EXIT
+                     */
+    PROTO_USAGE,    /* host: what is used? */
+    PROTO_USAGE_IS, /* agent: CPU_NS, MEMORY, MEMORY_TOTAL, PIDS, NET_RX, NET_TX, DISK_READ,
+                     * DISK_WRITE; what is not known is left out */
+    PROTO_LIMIT,    /* host: MEMORY, PIDS, CPU_US: limits of the container from now on; UINT64_MAX =
+                     * none. MEMORY is counted from what is used now */
+    PROTO_LIMIT_OK, /* agent: they hold; or ERROR. A request of an unknown type gets ERROR */
 };
 
 enum proto_field {
@@ -95,6 +104,17 @@ enum proto_field {
     PF_MACHINE_ID, /* string: 32 hexadecimal digits, for /etc/machine-id */
     PF_DETACH, /* u8: 1 = the process goes on when its session ends; its streams are /dev/null */
     PF_NET,    /* fields of enum proto_net; repeated: eth0, eth1, ... in this order */
+    PF_WORK,   /* u32: enum filework_kind */
+    PF_FLAGS,  /* u32 */
+    PF_CPU_NS, /* u64: used by the container's processes */
+    PF_MEMORY, /* u64: bytes */
+    PF_MEMORY_TOTAL,
+    PF_PIDS,   /* u64 */
+    PF_NET_RX, /* u64: bytes, likewise below */
+    PF_NET_TX,
+    PF_DISK_READ,
+    PF_DISK_WRITE,
+    PF_CPU_US, /* u64: of CPU time in 100 ms */
 };
 
 /* One network card. What is not named stays as it is, but addresses and routes, which are replaced,

@@ -104,7 +104,8 @@ static bool entry_ok(const struct pack_entry *en)
 
 int pack_put_entry(struct pack_out *o, const struct pack_entry *en)
 {
-    uint8_t h[1 + ENTRY_HDR] = {PACK_ENTRY, (uint8_t)en->type, 0, (uint8_t)en->n_xattrs};
+    uint8_t h[1 + ENTRY_HDR] = {PACK_ENTRY, (uint8_t)en->type, (uint8_t)en->flags,
+                                (uint8_t)en->n_xattrs};
 
     if (!entry_ok(en))
         return -EINVAL;
@@ -280,6 +281,7 @@ static int take_entry(struct pack_in *i, struct pack_entry *en, struct err *e)
     size_t path = get_le(p + 43, 2), link = get_le(p + 45, 2);
     *en = (struct pack_entry){
         .type = p[0],
+        .flags = p[1] & (PACK_NEW | PACK_OPAQUE),
         .mode = (uint32_t)get_le(p + 3, 4) & 07777,
         .uid = (uint32_t)get_le(p + 7, 4),
         .gid = (uint32_t)get_le(p + 11, 4),

@@ -2,7 +2,7 @@
  * host and agent, host and a helper inside a container.
  *
  * The stream: 4 bytes "kpk1", then records. A record: u8 kind, then
- *   PACK_ENTRY  u8 type, u8 0, u8 n_xattrs, u32 mode (07777), u32 uid, u32 gid, u32 mtime ns,
+ *   PACK_ENTRY  u8 type, u8 flags, u8 n_xattrs, u32 mode (07777), u32 uid, u32 gid, u32 mtime ns,
  *               i64 mtime s, u64 size, u32 major, u32 minor, u16 path length, u16 link length;
  * path, link; for each xattr u16 name length, u32 value length, name, value PACK_DATA   u32 length,
  * bytes: of the entry before, a regular file; in order PACK_HOLE   u64 length: bytes of zero
@@ -49,8 +49,14 @@ struct pack_xattr { /* borrowed */
     uint32_t len;
 };
 
+enum {                  /* flags of an entry in a difference */
+       PACK_NEW = 1,    /* it was not there before */
+       PACK_OPAQUE = 2, /* a folder: nothing of what was in it before is left */
+};
+
 struct pack_entry {
     enum pack_type type;
+    unsigned flags;
     uint32_t mode, uid, gid; /* mode: permissions and set-id bits alone */
     int64_t mtime_s;
     uint32_t mtime_ns;

@@ -22,6 +22,8 @@
 #include "base/cleanup.h"
 #include "container/session.h"
 #include "container/wire.h"
+#include "proto/filework.h"
+#include "proto/proctable.h"
 #include "test/unit/t.h"
 #include "test/unit/t_sh.h"
 
@@ -697,6 +699,214 @@ static void nonsense_from_the_host_ends_the_session_alone(void **state)
     free(g);
 }
 
+/* ---- work on files */
+
+/* What the work says: an error, or its stream on *out, a memfd. */
+static int work(struct guest *g, unsigned kind, unsigned flags, const char *path, const char *name,
+                int in, int *out, struct err *e)
+{
+    struct result *r = calloc(1, sizeof(*r));
+    struct pack_in *p = calloc(1, sizeof(*p));
+    struct pack_record rec;
+
+    *out = memfd_create("out", 0);
+    struct session_streams io = {in, *out, -1, -1};
+    int rc = session_work(g->s, kind, flags, path, name, e);
+    if (rc == 0)
+        rc = session_pump(g->s, &io, 20000, &r->status, e);
+    assert_int_equal(r->status, 0);
+    lseek(*out, 0, SEEK_SET);
+    pack_in_init(p, pack_fill_fd, out);
+    while (rc == 0 && (rc = pack_next(p, &rec, e)) == 0 && rec.kind != PACK_END) {
+    }
+    lseek(*out, 0, SEEK_SET);
+    free(r);
+    free(p);
+    return rc;
+}
+
+/* One shell command beside the main one, which has been started: its output. */
+static void beside(struct guest *g, const char *cmd, struct result *r)
+{
+    const char *argv[] = {"sh", "-c", cmd, NULL};
+    struct session_process p = {.argv = argv};
+    struct guest other = *g;
+    struct err e = {0};
+
+    connect_again(&other);
+    if (run_process(&other, &p, -1, r, &e) < 0)
+        fail_msg("%s", e.msg);
+    session_close(other.s);
+}
+
+static struct guest *up_sleeping(void)
+{
+    static const char *const argv[] = {"sleep", "1000", NULL};
+    struct session_process p = {.argv = argv};
+    struct guest *g = up();
+    struct err e = {0};
+
+    assert_int_equal(session_start(g->s, &p, &e), 0);
+    return g;
+}
+
+static void files_go_in_and_out(void **state)
+{
+    static struct result r;
+    struct guest *g = up_sleeping(), other = *g;
+    struct err e = {0};
+    int tree, empty;
+
+    beside(g, "mkdir /d && echo hello > /d/f && chmod 600 /d/f && ln -s /etc/passwd /l", &r);
+    connect_again(&other);
+    assert_int_equal(work(&other, FILEWORK_GET, 0, "/d", "", -1, &tree, &e), 0);
+    session_close(other.s);
+    connect_again(&other);
+    assert_int_equal(work(&other, FILEWORK_PUT, FILEWORK_FOLDER, "/new", "d", tree, &empty, &e), 0);
+    session_close(other.s);
+    beside(g, "cat /new/f; stat -c %a /new/f", &r);
+    assert_string_equal(r.out, "hello\n600\n");
+    connect_again(&other);
+    lseek(tree, 0, SEEK_SET);
+    assert_int_equal(work(&other, FILEWORK_PUT, FILEWORK_FOLDER, "/no/new", "d", tree, &empty, &e),
+                     -ENOENT);
+    assert_string_equal(e.msg, "no such directory: '/no'");
+    session_close(other.s);
+    connect_again(&other);
+    assert_int_equal(work(&other, FILEWORK_GET, 0, "/none", "", -1, &empty, &e), -ENOENT);
+    session_close(other.s);
+    down(g);
+}
+
+/* "A a", "C etc" ... of a difference, a line each, sorted by whoever compares. */
+static void difference(struct guest *g, char *text, size_t len)
+{
+    struct guest other = *g;
+    struct pack_in *p = calloc(1, sizeof(*p));
+    struct pack_record rec;
+    struct err e = {0};
+    size_t n = 0;
+    int out;
+
+    connect_again(&other);
+    if (work(&other, FILEWORK_DIFF, 0, "", "", -1, &out, &e) < 0)
+        fail_msg("%s", e.msg);
+    session_close(other.s);
+    pack_in_init(p, pack_fill_fd, &out);
+    text[0] = '\0';
+    while (pack_next(p, &rec, &e) == 0 && rec.kind == PACK_ENTRY) {
+        char kind = rec.entry.type == PACK_ABSENT   ? 'D'
+                    : rec.entry.flags & PACK_NEW    ? 'A'
+                    : rec.entry.flags & PACK_OPAQUE ? 'O'
+                                                    : 'C';
+
+        if (strncmp(rec.entry.path, "dev", 3) != 0 && strncmp(rec.entry.path, "proc", 4) != 0 &&
+            strncmp(rec.entry.path, "sys", 3) != 0)
+            n += (size_t)snprintf(text + n, len - n, "%c %s\n", kind, rec.entry.path);
+    }
+    free(p);
+}
+
+static void a_difference_names_what_changed(void **state)
+{
+    static struct result r;
+    char text[4096];
+    struct guest *g = up_sleeping();
+
+    beside(g,
+           "echo x > /plain/new; chmod 700 /etc/passwd; rm /etc/group; mkdir -p /a/b;"
+           "rm -r /plain; mkdir /plain; mv /bin /usr-bin 2>/dev/null; true",
+           &r);
+    difference(g, text, sizeof(text));
+    assert_non_null(strstr(text, "C etc/passwd\n"));
+    assert_non_null(strstr(text, "D etc/group\n"));
+    assert_non_null(strstr(text, "A a\nA a/b\n"));
+    assert_non_null(strstr(text, "O plain\n"));
+    assert_null(strstr(text, "plain/new"));
+    /* A folder that was renamed, with all that is in it. */
+    assert_non_null(strstr(text, "A usr-bin/busybox\n"));
+    assert_non_null(strstr(text, "D bin\n"));
+    down(g);
+}
+
+static void a_table_of_processes_shows_the_containers_own(void **state)
+{
+    static char text[8192];
+    struct guest *g = up_sleeping(), other = *g;
+    struct pack_in *p = calloc(1, sizeof(*p));
+    struct pack_record rec;
+    struct proctable_row row;
+    struct err e = {0};
+    unsigned n = 0;
+    int out;
+
+    connect_again(&other);
+    assert_int_equal(work(&other, FILEWORK_TOP, 0, "", "", -1, &out, &e), 0);
+    session_close(other.s);
+    pack_in_init(p, pack_fill_fd, &out);
+    assert_int_equal(pack_next(p, &rec, &e), 0);
+    assert_int_equal(pack_next(p, &rec, &e), 0);
+    assert_int_equal(rec.kind, PACK_DATA);
+    snprintf(text, sizeof(text), "%.*s", (int)rec.len, (const char *)rec.data);
+    for (char *rest = text, *line; (line = strsep(&rest, "\n")) && *line; n++) {
+        assert_true(proctable_parse(line, &row));
+        assert_string_equal(row.command, "sleep 1000");
+        assert_string_equal(row.user, "root");
+        assert_int_equal(row.ppid, 0);
+        assert_true(row.rss > 0 && row.vsize > row.rss);
+    }
+    assert_int_equal(n, 1);
+    free(p);
+    down(g);
+}
+
+static void usage_is_told(void **state)
+{
+    struct guest *g = up_sleeping(), other = *g;
+    struct session_usage u;
+    struct err e = {0};
+
+    connect_again(&other);
+    assert_int_equal(session_usage(other.s, 5000, &u, &e), 0);
+    assert_true(u.memory > 0 && u.memory < u.memory_total);
+    if (group >= 0)
+        assert_true(u.pids >= 1); /* those of a test before may be on their way out */
+    session_close(other.s);
+    down(g);
+}
+
+static void an_unknown_request_gets_an_error(void **state)
+{
+    struct guest *g = up();
+    struct proto_frame f;
+    struct err e = {0};
+
+    proto_begin(&g->s->out, 999, 0);
+    assert_int_equal(proto_end(&g->s->out), 0);
+    assert_int_equal(wire_send(g->s, UINT64_MAX, &e), 0);
+    assert_int_equal(wire_next(g->s, UINT64_MAX, &f, &e), 0);
+    assert_int_equal(f.type, PROTO_ERROR);
+    wire_drop(g->s, &f);
+    down(g);
+}
+
+static void a_detached_process_outlives_its_session(void **state)
+{
+    static struct result r;
+    static const char *const argv[] = {"sh", "-c", "sleep 0.2; echo here > /detached; sleep 1000",
+                                       NULL};
+    struct session_process p = {.argv = argv, .detach = true};
+    struct guest *g = up_sleeping(), other = *g;
+    struct err e = {0};
+
+    connect_again(&other);
+    assert_int_equal(session_start(other.s, &p, &e), 0);
+    session_close(other.s);
+    beside(g, "while ! test -s /detached; do sleep 0.05; done; cat /detached", &r);
+    assert_string_equal(r.out, "here\n");
+    down(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -721,6 +931,12 @@ int main(void)
         cmocka_unit_test(a_second_interrupt_ends_what_ignores_the_first),
         cmocka_unit_test(a_read_only_root_refuses_writes),
         cmocka_unit_test(nonsense_from_the_host_ends_the_session_alone),
+        cmocka_unit_test(files_go_in_and_out),
+        cmocka_unit_test(a_difference_names_what_changed),
+        cmocka_unit_test(a_table_of_processes_shows_the_containers_own),
+        cmocka_unit_test(usage_is_told),
+        cmocka_unit_test(an_unknown_request_gets_an_error),
+        cmocka_unit_test(a_detached_process_outlives_its_session),
     };
 
     return cmocka_run_group_tests(tests, group_up, group_down);
