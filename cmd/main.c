@@ -25,7 +25,7 @@ static const struct verb verbs[] = {
     {"ps", "[flags]", "list the machines that run", cmd_ps},
     {"stop", "MACHINE...", "end machines", cmd_stop},
     {.summary = "Images"},
-    {"images", "[flags]", "list images", cmd_images},
+    {.command = &command_images},
     {.command = &command_import},
     {.command = &command_pull},
     {.command = &command_rmi},

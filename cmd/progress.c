@@ -5,10 +5,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cmd/human.h"
+#include "cmd/termwidth.h"
 #include "cmd/verb.h"
 #include "image/store.h"
 
-enum { EVERY_MS = 100 }; /* between two drawings of the line */
+enum {
+    EVERY_MS = 100, /* between two drawings of the line */
+    RATE_MS = 1000, /* of a step, before its speed is told */
+    BAR_LEAST = 8,
+    BAR_MOST = 40,
+};
 
 static int64_t now_ms(void)
 {
@@ -18,52 +25,85 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-void progress_size(uint64_t bytes, char out[32])
-{
-    static const char *const unit[] = {"B", "kB", "MB", "GB", "TB"};
-    double v = (double)bytes;
-    unsigned i = 0;
-
-    while (v >= 1000 && i < 4) {
-        v /= 1000;
-        i++;
-    }
-    snprintf(out, 32, i && v < 10 ? "%.1f %s" : "%.0f %s", v, unit[i]);
-}
-
 void progress_init(struct progress *p, bool quiet)
 {
-    *p = (struct progress){.quiet = quiet, .terminal = isatty(STDERR_FILENO) == 1};
+    *p = (struct progress){.quiet = quiet, .on = !quiet && isatty(STDERR_FILENO) == 1};
 }
 
-static void draw(const char *what, uint64_t done, uint64_t total)
+/* "  5.2MB/s  12s" */
+static void speed(char *buf, size_t len, uint64_t done, uint64_t total, int64_t ms)
 {
-    char part[32], whole[32];
+    char rate[HUMAN_MAX];
+    uint64_t each_s = ms > 0 ? done * 1000 / (uint64_t)ms : 0;
 
-    progress_size(done, part);
-    progress_size(total, whole);
+    buf[0] = '\0';
+    if (ms < RATE_MS || !each_s || !total)
+        return;
+    snprintf(buf, len, "  %s/s  %llus", human_size(each_s, rate),
+             (unsigned long long)((total - done + each_s - 1) / each_s));
+}
+
+/* A bar that fills what is left of the line; nothing where that is too little. */
+static void bar(char *buf, int room, uint64_t done, uint64_t total)
+{
+    int inside = (room > BAR_MOST ? BAR_MOST : room) - 4; /* two spaces, two brackets */
+
+    buf[0] = '\0';
+    if (inside + 4 < BAR_LEAST)
+        return;
+    int filled = (int)((double)done / (double)total * inside);
+    memcpy(buf, "  [", 3);
+    for (int i = 0; i < inside; i++)
+        buf[3 + i] = i < filled ? '=' : i == filled ? '>' : ' ';
+    memcpy(buf + 3 + inside, "]", 2);
+}
+
+int progress_line(char *buf, size_t len, int width, const char *what, uint64_t done, uint64_t total,
+                  int64_t ms)
+{
+    char part[HUMAN_MAX], whole[HUMAN_MAX], size[2 * HUMAN_MAX + 8] = "", rate[HUMAN_MAX * 2],
+                                                                 filled[BAR_MOST + 8];
+    int room = width - 1; /* the last column would wrap on some terminals */
+
+    if (total && done > total)
+        done = total;
     if (total)
-        fprintf(stderr, "\r\033[K%s: %s of %s", what, part, whole);
-    else
-        fprintf(stderr, "\r\033[K%s", what);
-    fflush(stderr);
+        snprintf(size, sizeof(size), "  %s/%s", human_size(done, part), human_size(total, whole));
+    else if (done)
+        snprintf(size, sizeof(size), "  %llu", (unsigned long long)done);
+    speed(rate, sizeof(rate), done, total, ms);
+    if ((int)(strlen(what) + strlen(size) + strlen(rate)) > room)
+        rate[0] = '\0';
+    bar(filled, total ? room - (int)(strlen(what) + strlen(size) + strlen(rate)) : 0, done, total);
+    int n = snprintf(buf, len, "%.*s%s%s%s", room, what, filled, size, rate);
+    if (n > room) {
+        buf[room < (int)len ? room : (int)len - 1] = '\0';
+        n = (int)strlen(buf);
+    }
+    return n;
 }
 
 void progress_tell(void *ctx, const char *what, uint64_t done, uint64_t total)
 {
     struct progress *p = ctx;
-    bool step = strncmp(p->what, what, sizeof(p->what) - 1) != 0;
-    int64_t t = now_ms();
+    char line[256];
+    int64_t t;
 
-    if (p->quiet || (!step && (!p->terminal || t - p->last_ms < EVERY_MS)))
+    if (!p->on)
         return;
-    snprintf(p->what, sizeof(p->what), "%s", what);
+    t = now_ms();
+    if (strncmp(p->what, what, sizeof(p->what) - 1) != 0) {
+        snprintf(p->what, sizeof(p->what), "%s", what);
+        p->step_ms = t;
+    } else if (t - p->last_ms < EVERY_MS) {
+        return;
+    }
     p->last_ms = t;
-    p->drawn = p->terminal;
-    if (p->terminal)
-        draw(what, done, total);
-    else
-        fprintf(stderr, "kiln: %s\n", what);
+    p->drawn = true;
+    progress_line(line, sizeof(line), termwidth(STDERR_FILENO, 80), what, done, total,
+                  t - p->step_ms);
+    fprintf(stderr, "\r\033[K%s", line);
+    fflush(stderr);
 }
 
 void progress_done(struct progress *p)

@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
-#include "cmd/progress.h"
+#include "cmd/human.h"
 #include "cmd/verb.h"
 #include "container/template.h"
 #include "image/initrd.h"
@@ -43,11 +43,11 @@ static int list(const char *store, struct err *e)
     printf("%-16s  %4s  %9s  %7s  %8s  %-16s  %-5s  %s\n", "KEY", "CPUS", "MEMORY", "VOLUMES",
            "SIZE", "LAST USED", "STATE", "KERNEL");
     for (size_t i = 0; i < n; i++) {
-        char size[32], used[32] = "";
+        char size[HUMAN_MAX], used[32] = "";
         time_t at = (time_t)v[i].used;
         struct tm tm;
 
-        progress_size(v[i].bytes, size);
+        human_size(v[i].bytes, size);
         if (localtime_r(&at, &tm))
             strftime(used, sizeof(used), "%Y-%m-%d %H:%M", &tm);
         printf("%-16s  %4u  %5" PRIu64 " MiB  %7s  %8s  %-16s  %-5s  %s\n", v[i].key, v[i].cpus,

@@ -84,19 +84,23 @@ def pull(w, server, name):
 
 
 def images(w):
-    done = w.kiln("images", "--format", "json")
+    done = w.kiln("images", "--no-trunc", "--format", "json")
     status(done, 0)
-    return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def name_of(image):
+    return f"{image['Repository']}:{image['Tag']}"
 
 
 def test_pull_from_a_registry(w):
     server = serve(tar([("hello", b"#!/bin/true\n")]))
     done = pull(w, server, "x/y:1")
     status(done, 0)
-    found = [i for i in images(w) if i["name"].endswith("/x/y:1")]
+    found = [i for i in images(w) if name_of(i).endswith("/x/y:1")]
     same(len(found), 1)
-    same(found[0]["digest"], done.stdout.decode().strip())
-    assert pathlib.Path(found[0]["rootfs"]).exists()
+    same(found[0]["Digest"], done.stdout.decode().strip())
+    assert pathlib.Path(found[0]["Rootfs"]).exists()
     missing = pull(w, server, "x/y:2")
     status(missing, 125)
     says(missing, "x/y:2")
@@ -121,16 +125,16 @@ def test_names_digests_and_removal(w):
     listed = w.kiln("images", "-q").stdout.decode().split()
     table = w.kiln("images").stdout.decode()
     assert table.startswith("REPOSITORY") and "one" in table and "two" in table, table
-    by_name = {i["name"]: i for i in images(w)}
-    same(by_name["one:latest"]["digest"], by_name["two:latest"]["digest"])
-    assert by_name["one:latest"]["digest"] in listed
+    by_name = {name_of(i): i for i in images(w)}
+    same(by_name["one:latest"]["Digest"], by_name["two:latest"]["Digest"])
+    assert by_name["one:latest"]["ID"][7:19] in listed
     status(w.kiln("rmi", "one"), 0)
-    assert pathlib.Path(by_name["two:latest"]["rootfs"]).exists()
+    assert pathlib.Path(by_name["two:latest"]["Rootfs"]).exists()
     gone = w.kiln("rmi", "one")
     status(gone, 1)
     says(gone, "one")
-    status(w.kiln("rmi", by_name["two:latest"]["digest"][7:19]), 0)
-    assert not pathlib.Path(by_name["two:latest"]["rootfs"]).exists()
+    status(w.kiln("rmi", by_name["two:latest"]["Digest"][7:19]), 0)
+    assert not pathlib.Path(by_name["two:latest"]["Rootfs"]).exists()
     status(w.kiln("prune"), 0)
 
 
@@ -146,7 +150,7 @@ def test_a_folder_and_an_oci_layout(w):
     if done.returncode != 0:
         raise Skip("skopeo does not work here")
     status(w.kiln("pull", f"oci:{layout}:first"), 0)
-    names = [i["name"] for i in images(w)]
+    names = [name_of(i) for i in images(w)]
     assert "folder:latest" in names and "layout:first" in names, names
     done = w.kiln("pull", f"oci:{layout}:second")
     status(done, 125)
@@ -185,10 +189,10 @@ def test_a_kill_in_the_middle_leaves_nothing_for_long(w):
         tmp = w.folder / "store" / "tmp"
         wait_for(lambda: any(tmp.glob("work.*/rootfs")) or child.poll() is not None, "no import begins")
         child.send_signal(signal.SIGKILL)
-        if child.wait() == -signal.SIGKILL and "large:latest" not in [i["name"] for i in images(w)]:
+        if child.wait() == -signal.SIGKILL and "large:latest" not in [name_of(i) for i in images(w)]:
             break
         w.kiln("rmi", "large")
-    assert "large:latest" not in [i["name"] for i in images(w)]
+    assert "large:latest" not in [name_of(i) for i in images(w)]
     status(w.kiln("prune"), 0)
     w.assert_clean()
     status(w.kiln("import", "-q", str(archive), "large"), 0)
@@ -201,7 +205,7 @@ def test_imports_at_once(w):
     children = [subprocess.Popen([KILN, "import", "-q", str(archive), f"many{n}"], env=w.env,
                                  stdout=subprocess.DEVNULL) for n in range(6)]
     same([c.wait(LIMIT) for c in children], [0] * 6)
-    same(len([i for i in images(w) if i["name"].startswith("many")]), 6)
+    same(len([i for i in images(w) if name_of(i).startswith("many")]), 6)
 
 
 sys.exit(main(globals()))

@@ -9,6 +9,7 @@
 #include "cmd/columns.h"
 #include "cmd/filter.h"
 #include "cmd/human.h"
+#include "cmd/progress.h"
 #include "cmd/tmpl.h"
 #include "test/unit/t.h"
 
@@ -226,6 +227,27 @@ static void sizes_and_ages_are_dockers(void **state)
     assert_string_equal(human_id("sha256:0123456789abcdef", text), "0123456789ab");
 }
 
+static void draws(int width, uint64_t done, uint64_t total, int64_t ms, const char *expected)
+{
+    char line[256];
+
+    assert_true(progress_line(line, sizeof(line), width, "layer", done, total, ms) < width);
+    assert_string_equal(line, expected);
+}
+
+static void a_bar_fits_its_terminal(void **state)
+{
+    draws(80, 500000, 1000000, 0, "layer  [==================>                 ]  500kB/1MB");
+    draws(80, 500000, 1000000, 2000,
+          "layer  [==================>                 ]  500kB/1MB  250kB/s  2s");
+    draws(40, 1000000, 1000000, 0, "layer  [=====================]  1MB/1MB");
+    draws(20, 0, 1000000, 0, "layer  0B/1MB");
+    draws(8, 0, 1000000, 0, "layer  ");
+    draws(80, 12, 0, 0, "layer  12");
+    draws(80, 5, 4, 0, "layer  [====================================]  4B/4B");
+    draws(80, 0, 0, 0, "layer");
+}
+
 static void filters_are_anded_by_key_and_ored_by_value(void **state)
 {
     char *words[] = {(char *)"name=we", (char *)"name=db",   (char *)"status=running",
@@ -259,6 +281,7 @@ int main(void)
         cmocka_unit_test(lists_are_tables_json_or_lines),
         cmocka_unit_test(what_costs_is_asked_for),
         cmocka_unit_test(sizes_and_ages_are_dockers),
+        cmocka_unit_test(a_bar_fits_its_terminal),
         cmocka_unit_test(filters_are_anded_by_key_and_ored_by_value),
     };
 
