@@ -1,63 +1,30 @@
-/* kiln run: a container image in a machine of its own. */
+/* kiln run: a container made and started, here or in the background. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "cmd/client.h"
+#include "cmd/make.h"
 #include "cmd/specflags.h"
 #include "cmd/starttrace.h"
 #include "cmd/verb.h"
-#include "container/run.h"
-#include "image/initrd.h"
-#include "image/store.h"
+#include "container/keeper.h"
 
-/* One line on a terminal, rewritten in place; nothing where nobody watches. */
-struct progress {
-    bool on, shown;
-    struct timespec last;
+struct shown { /* on a terminal that somebody watches */
+    bool on, line;
 };
-
-static void clear_line(struct progress *p)
-{
-    if (p->shown)
-        fputs("\r\033[K", stderr);
-    p->shown = false;
-}
-
-static void show_pull(void *ctx, const char *what, uint64_t done, uint64_t total)
-{
-    struct progress *p = ctx;
-    struct timespec now;
-
-    if (!p->on)
-        return;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    bool due = now.tv_sec != p->last.tv_sec || now.tv_nsec - p->last.tv_nsec > 100000000;
-    if (p->shown && !due)
-        return;
-    p->last = now;
-    fprintf(stderr, "\r\033[K%s", what);
-    if (total)
-        fprintf(stderr, " %llu/%llu MiB", (unsigned long long)(done >> 20),
-                (unsigned long long)(total >> 20));
-    p->shown = true;
-}
 
 static void show_boot(void *ctx, bool yes)
 {
-    struct progress *p = ctx;
+    struct shown *s = ctx;
 
-    if (!p->on)
-        return;
-    clear_line(p);
-    if (yes) {
+    if (s->on && s->line)
+        fputs("\r\033[K", stderr);
+    if (s->on && yes)
         fputs("starting the machine...", stderr);
-        p->shown = true;
-    }
+    s->line = yes;
 }
 
 static void show_console(void *ctx, const char *text)
@@ -73,105 +40,66 @@ static void show_counters(void *ctx, const struct vm_report *r)
     print_stats(r);
 }
 
-/* The image, pulled if the store does not know it. */
-static int get_image(struct store *s, const char *ref, struct progress *p, struct image *im,
-                     struct err *e)
+static void set_streams(struct client *c, const struct run_options *o, const struct spec *sp)
 {
-    int r = store_find(s, ref, im, e);
-
-    if (r != -ENOENT)
-        return r;
-    if (p->on)
-        fprintf(stderr, "image '%s' is not here: pulling it\n", ref);
-    r = store_pull(s, ref, show_pull, p, im, e);
-    clear_line(p);
-    return r;
+    c->tty = sp->tty;
+    c->in = sp->open_stdin && (!o->attach || (o->attach & ATTACH_STDIN));
+    c->out = !o->attach || (o->attach & ATTACH_STDOUT);
+    c->err = !o->attach || (o->attach & ATTACH_STDERR);
+    c->detach_keys = sp->detach_keys;
 }
 
-/* Folders of this host; what they are is said once all flags are known. */
-static int take_volumes(const struct spec *s, struct volume *v, struct err *e)
+/* Started: stay, or say who it is. */
+static int attend(struct client *c, const struct run_options *o, const char *id, struct err *e)
 {
-    struct stat st;
-
-    if (s->n_mounts > VOLUME_MAX)
-        return err_set(e, -EINVAL, "-v: at most %d folders", VOLUME_MAX);
-    for (size_t i = 0; i < s->n_mounts; i++) {
-        const struct spec_mount *m = &s->mounts[i];
-
-        if (m->kind != SPEC_BIND)
-            return err_set(e, -ENOTSUP, "-v: '%s' is not a path of this host",
-                           m->source ? m->source : m->target);
-        if (stat(m->source, &st) < 0)
-            return err_errno(e, -errno, "-v: %s", m->source);
-        if (!S_ISDIR(st.st_mode))
-            return err_set(e, -ENOTDIR, "-v: %s is not a folder", m->source);
-        if (strlen(m->target) >= VOLUME_PATH_MAX)
-            return err_set(e, -EINVAL, "-v: '%s' cannot be a mount point", m->target);
-        v[i] = (struct volume){m->source, m->target, m->read_only};
+    if (!o->detach)
+        return client_stay(c, true, true, e);
+    int r = keeper_await(&c->line, e);
+    if (r < 0) {
+        if (r == -EINTR)
+            keeper_give_up(&c->line);
+        return keeper_start_status(r);
     }
+    puts(id);
     return 0;
 }
 
-/* Everything that may fail before a machine exists; then the machine. */
-static int run(struct spec *sp, const struct run_options *o, struct progress *p, struct trace *t,
-               struct image *im, struct err *e)
+static int run(struct spec *sp, const struct run_options *o, struct shown *shown, struct trace *t,
+               struct err *e)
 {
-    enum { RAM_DEFAULT = 512 << 20, BILLION = 1000000000 };
-    CLEANUP(mem) char *kernel = NULL;
-    CLEANUP(mem) char *dir = NULL;
-    struct volume volume[VOLUME_MAX];
-    struct store *s = NULL;
-    int r = take_volumes(sp, volume, e);
+    struct client c;
+    struct record rec;
+    int status = EXIT_KILN;
 
-    if (r == 0)
-        r = store_open(NULL, &s, e);
-    if (r == 0)
-        r = kernel_find(store_root(s), sp->kernel, &kernel, &dir, e);
-    if (r == 0)
-        r = get_image(s, sp->image, p, im, e);
-    CLEANUP(mem) char *templates = r == 0 && !sp->no_template ? strdup(store_root(s)) : NULL;
-    store_close(s);
-    if (r == 0)
-        r = specflags_merge(sp, o, im, e);
-    if (r < 0)
-        return RUN_KILN;
-    struct run_conf c = {
-        .store = templates,
-        .kernel = kernel,
-        .kernel_dir = dir,
-        .rootfs = im->rootfs,
-        .fstype = im->fstype,
-        .engine = sp->engine ? sp->engine : "auto",
-        .code_cache_bytes = sp->code_cache_bytes,
-        .perf_map = sp->perf_map,
-        .count_insns = o->stats,
-        .cpus =
-            sp->nano_cpus == SPEC_UNSET ? 1 : (unsigned)((sp->nano_cpus + BILLION - 1) / BILLION),
-        .ram_bytes = sp->memory == SPEC_UNSET ? RAM_DEFAULT : (uint64_t)sp->memory,
-        .name = o->name,
-        .hostname = sp->hostname,
-        .argv = (const char *const *)sp->argv.v,
-        .env = (const char *const *)sp->env.v,
-        .cwd = sp->cwd,
-        .user = sp->user,
-        .tty = sp->tty,
-        .interactive = sp->open_stdin,
-        .read_only = sp->read_only,
-        .volume = volume,
-        .n_volumes = sp->n_mounts,
-        .timeout_ms = sp->timeout_ms == SPEC_UNSET ? -1 : (int)sp->timeout_ms,
-        .booting = show_boot,
-        .console = o->quiet ? NULL : show_console,
-        .counters = o->stats ? show_counters : NULL,
-        .ctx = p,
-        .trace = t,
-    };
+    if (make_container(sp, o, &rec, e) < 0)
+        return EXIT_KILN;
     trace_set(t, TRACE_IMAGE);
-    return run_container(&c, e);
+    int r = client_open(&c, !o->no_sig_proxy, e);
+    set_streams(&c, o, &rec.spec);
+    struct keeper_conf kc = {.attach = !o->detach,
+                             .with_stdin = c.in,
+                             .counters = o->stats,
+                             .trace = t,
+                             .watch = &c.watch};
+    client_size(&c, &kc.rows, &kc.cols);
+    if (r == 0)
+        r = keeper_start(&rec, &kc, &c.line, e);
+    if (r == 0) {
+        c.line.booting = show_boot;
+        c.line.console = o->quiet ? NULL : show_console;
+        c.line.counters = o->stats ? show_counters : NULL;
+        c.line.ctx = shown;
+        status = attend(&c, o, rec.id, e);
+    } else if (rec.spec.auto_remove && record_relock(&rec, NULL) == 0) {
+        (void)!record_remove(&rec, NULL);
+    }
+    client_close(&c);
+    record_done(&rec);
+    return status;
 }
 
 /* What the start took. A picture that cannot be written fails a run that did not. */
-static int show_trace(const struct spec *sp, const struct run_options *o, const struct trace *t,
+static int show_trace(const char *image, const struct run_options *o, const struct trace *t,
                       int status)
 {
     struct err e = {0};
@@ -181,34 +109,34 @@ static int show_trace(const struct spec *sp, const struct run_options *o, const 
         starttrace_text(stderr, t);
     if (!o->trace_start)
         return status;
-    snprintf(title, sizeof(title), "kiln run %s %s", sp->image, o->cmd[0] ? o->cmd[0] : "");
+    snprintf(title, sizeof(title), "kiln run %s %s", image, o->cmd[0] ? o->cmd[0] : "");
     if (starttrace_svg(o->trace_start, title, t, &e) == 0)
         return status;
     say("%s", e.msg);
-    return status ? status : RUN_KILN;
+    return status ? status : EXIT_KILN;
 }
 
 static int run_traced(struct spec *sp, const struct run_options *o)
 {
+    struct shown shown = {.on = !o->quiet && isatty(2)};
     struct err e = {0};
-    struct image im = {0};
     struct trace *t = NULL;
 
     if (o->stats || o->trace_start) {
         t = trace_new(&e);
         if (!t)
-            return say_err(&e, RUN_KILN);
+            return say_err(&e, EXIT_KILN);
         trace_set(t, TRACE_MAIN);
     }
-    struct progress p = {.on = !o->quiet && isatty(2)};
-    int status = run(sp, o, &p, t, &im, &e);
-    clear_line(&p);
+    CLEANUP(mem) char *image = strdup(sp->image);
+    sp->count_insns |= o->stats;
+    int status = run(sp, o, &shown, t, &e);
+    show_boot(&shown, false);
     if (e.code < 0)
         say("%s", e.msg);
     if (t)
-        status = show_trace(sp, o, t, status);
+        status = show_trace(image ? image : "", o, t, status);
     trace_free(t);
-    image_done(&im);
     return status;
 }
 

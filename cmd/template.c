@@ -71,7 +71,8 @@ static int remove_all(const char *store, int n, char **keys)
     return status;
 }
 
-static int parse_make(int argc, char **argv, struct run_conf *c, const char **kernel, struct err *e)
+static int parse_make(int argc, char **argv, struct guest_conf *c, const char **kernel,
+                      struct err *e)
 {
     static const struct volume some = {.host = (char *)"/"};
     static const struct option longs[] = {
@@ -113,7 +114,7 @@ static int parse_make(int argc, char **argv, struct run_conf *c, const char **ke
 
 static int make(const char *store, int argc, char **argv)
 {
-    struct run_conf c = {.store = store, .engine = "auto", .cpus = 1, .ram_bytes = RAM_DEFAULT};
+    struct guest_conf c = {.store = store, .engine = "auto", .cpus = 1, .ram_bytes = RAM_DEFAULT};
     struct session_watch w = {.machine_fd = -1, .signal_fd = -1};
     CLEANUP(mem) char *file = NULL;
     CLEANUP(mem) char *dir = NULL;

@@ -24,6 +24,7 @@ extern const struct command command_boot, command_check, command_fork, command_i
 /* Table in main.c. */
 int cmd_boot(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_create(int argc, char **argv);
 int cmd_fork(int argc, char **argv);
 int cmd_images(int argc, char **argv);
 int cmd_import(int argc, char **argv);

@@ -343,7 +343,7 @@ static void *control_main(void *arg)
 
 static int listen_on(struct control *c, struct err *e)
 {
-    int r = ctlwire_address(c->c.dir->path, &c->addr, e);
+    int r = ctlwire_address(c->c.dir->path, "control", &c->addr, e);
 
     if (r < 0)
         return r;

@@ -21,7 +21,7 @@ static int connect_to(const char *machine, struct err *e)
         r = rundir_find(base, machine, id, e);
     if (r == 0) {
         snprintf(path, sizeof(path), "%s/%s", base, id);
-        r = ctlwire_address(path, &a, e);
+        r = ctlwire_address(path, "control", &a, e);
     }
     if (r < 0)
         return r;

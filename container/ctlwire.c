@@ -11,10 +11,10 @@
 #include "base/cleanup.h"
 #include "container/control.h"
 
-int ctlwire_address(const char *dir, struct sockaddr_un *a, struct err *e)
+int ctlwire_address(const char *dir, const char *name, struct sockaddr_un *a, struct err *e)
 {
     *a = (struct sockaddr_un){.sun_family = AF_UNIX};
-    if ((size_t)snprintf(a->sun_path, sizeof(a->sun_path), "%s/control", dir) >=
+    if ((size_t)snprintf(a->sun_path, sizeof(a->sun_path), "%s/%s", dir, name) >=
         sizeof(a->sun_path))
         return err_set(e, -ENAMETOOLONG, "%s: too long for a socket", dir);
     return 0;

@@ -8,7 +8,8 @@
 #include "base/err.h"
 
 /* The control socket in state folder `dir`. -ENAMETOOLONG. */
-int ctlwire_address(const char *dir, struct sockaddr_un *a, struct err *e) MUST_CHECK;
+int ctlwire_address(const char *dir, const char *name, struct sockaddr_un *a,
+                    struct err *e) MUST_CHECK;
 /* A line of at most CONTROL_LINE_MAX bytes without its newline, owned by the caller; NULL with *e:
  * -ETIMEDOUT (timeout_ms in all, -1 = never), -ECONNRESET, -E2BIG, -EINTR once quit_fd (-1 = none)
  * is readable. */

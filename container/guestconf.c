@@ -20,7 +20,7 @@ const char *guestconf_tag(unsigned i)
     return tag[i];
 }
 
-void guestconf_fill(const struct run_conf *c, const char *vsock, bool slots, struct vm_conf *out)
+void guestconf_fill(const struct guest_conf *c, const char *vsock, bool slots, struct vm_conf *out)
 {
     *out = (struct vm_conf){
         .cpus = c->cpus,

@@ -59,6 +59,8 @@ enum { KEEPER_KILN = 125, KEEPER_CANNOT = 126, KEEPER_NOT_FOUND = 127, KEEPER_TI
 struct keeper_line { /* owned: keeper_hang_up() */
     struct session *s;
     pid_t keeper; /* the caller's child, when it started it; else 0 */
+    bool started; /* keeper_await() said so */
+    bool over;    /* it has told the end */
     /* What is told besides streams; NULL = not of interest. Set by the caller. */
     void (*booting)(void *ctx, bool yes);
     void (*console)(void *ctx, const char *text);
@@ -93,7 +95,8 @@ void keeper_hang_up(struct keeper_line *l);
 /* Attach to a running one. -ESRCH: it does not run. */
 int keeper_attach(const struct record *r, bool with_stdin, const struct session_watch *w,
                   struct keeper_line *l, struct err *e) MUST_CHECK;
-/* session_pump() with what the line tells besides. */
+/* session_pump() with what the line tells besides. When that ends with the container, all is
+ * cleaned up. */
 int keeper_pump(struct keeper_line *l, struct session_streams *io, int *status,
                 struct err *e) MUST_CHECK;
 

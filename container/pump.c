@@ -38,7 +38,8 @@ struct pump {
     const struct session_streams *io;
     struct sink out, err;
     size_t written; /* of the first frame in s->in */
-    bool in_open, ended;
+    bool in_open, ended, detached;
+    size_t matched;  /* bytes of the detach keys typed so far, not sent */
     uint32_t credit; /* bytes of stdin we may send */
     unsigned n_control;
     uint8_t control[QUEUE_MAX][CONTROL_MAX];
@@ -112,6 +113,42 @@ static void send_size(struct pump *u)
     control(u, PROTO_WINSIZE, le, sizeof(le));
 }
 
+/* Take the detach keys out of n typed bytes at `in`; returns how many are to be sent, at `out`. */
+static size_t filter_keys(struct pump *u, const uint8_t *in, size_t n, uint8_t *out)
+{
+    const struct session_streams *io = u->io;
+    size_t len = 0;
+
+    for (size_t i = 0; i < n && !u->detached; i++) {
+        if (in[i] != io->detach[u->matched]) {
+            memcpy(out + len, io->detach, u->matched);
+            len += u->matched;
+            u->matched = 0;
+        }
+        if (in[i] == io->detach[u->matched])
+            u->matched++;
+        else
+            out[len++] = in[i];
+        u->detached = u->matched == io->n_detach;
+    }
+    return len;
+}
+
+/* Input of at most `room` bytes to s->out. Bytes; 0 = end of it; -1 = none now. */
+static ssize_t take_input(struct pump *u, size_t room)
+{
+    uint8_t typed[STDIN_CHUNK], *to = u->s->out.b + PROTO_HDR;
+    bool keys = u->io->n_detach > 0;
+    ssize_t n = read(u->io->in, keys ? typed : to, room < STDIN_CHUNK ? room : STDIN_CHUNK);
+
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? -1 : 0;
+    if (n == 0 || !keys)
+        return n;
+    size_t left = filter_keys(u, typed, (size_t)n, to);
+    return left > 0 ? (ssize_t)left : -1;
+}
+
 /* Fill the empty s->out with what comes next: control first, then stdin. */
 static void next_out(struct pump *u, bool in_ready)
 {
@@ -125,16 +162,13 @@ static void next_out(struct pump *u, bool in_ready)
         memmove(u->control[0], u->control[1], sizeof(u->control[0]) * --u->n_control);
         return;
     }
-    if (!in_ready || !u->in_open || u->credit == 0)
+    if (!in_ready || !u->in_open || u->credit <= u->io->n_detach)
         return;
-    ssize_t n =
-        read(u->io->in, out->b + PROTO_HDR, u->credit < STDIN_CHUNK ? u->credit : STDIN_CHUNK);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = take_input(u, u->credit - u->io->n_detach);
+    if (n < 0)
         return;
-    if (n <= 0) {
+    if (n == 0)
         u->in_open = false;
-        n = 0;
-    }
     for (ssize_t i = 0; u->io->tty >= 0 && i < n; i++)
         u->ctrl_c = out->b[PROTO_HDR + i] == CTRL_C ? u->ctrl_c + 1 : 0;
     if (u->ctrl_c >= 2 && u->deaf_at == UINT64_MAX)
@@ -215,6 +249,8 @@ static int on_frame(struct pump *u, const struct proto_frame *f, bool *done, str
     case PROTO_ERROR:
         return wire_error(f, e);
     default:
+        if (u->io->other)
+            u->io->other(u->io->other_ctx, f);
         return 0;
     }
 }
@@ -317,7 +353,8 @@ static int turn(struct pump *u, uint64_t deadline, struct err *e)
 {
     struct session *s = u->s;
     const struct sink *k = blocked(u);
-    bool want_in = u->in_open && u->credit > 0 && s->out.len == 0 && u->n_control == 0;
+    bool want_in =
+        u->in_open && u->credit > u->io->n_detach && s->out.len == 0 && u->n_control == 0;
     struct pollfd p[] = {
         {.fd = s->fd, .events = (short)((k ? 0 : POLLIN) | (s->out.len ? POLLOUT : 0))},
         {.fd = s->watch.machine_fd, .events = POLLIN},
@@ -358,11 +395,11 @@ int session_pump(struct session *s, const struct session_streams *io, int timeou
     sink_open(&u.out, io->out);
     sink_open(&u.err, io->err);
     send_size(&u);
-    while (r == 0 && !u.ended)
+    while (r == 0 && !u.ended && !u.detached)
         r = turn(&u, deadline, e);
     sink_done(&u.out);
     sink_done(&u.err);
     if (r == 0)
         *status = u.status;
-    return r;
+    return r == 0 && u.detached ? SESSION_DETACHED : r;
 }

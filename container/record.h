@@ -60,6 +60,12 @@ struct record_address { /* on one network, for ps, inspect, port */
     unsigned prefix, prefix6;
 };
 
+struct record_port {  /* as published: free ports are filled in */
+    char host_ip[46]; /* "" = all */
+    uint16_t host_port, ctr_port;
+    bool udp;
+};
+
 struct record_state { /* plain data; times in ns since 1970, 0 = never */
     enum record_status status;
     pid_t keeper, pid;  /* keeper: 0 = none runs, and none was killed. pid: the container's process
@@ -74,10 +80,11 @@ struct record_state { /* plain data; times in ns since 1970, 0 = never */
     char engine[16]; /* VM: that it runs on */
     enum record_health health;
     unsigned failing_streak;
-    struct record_probe probe[RECORD_HEALTH_LOG]; /* newest last; end_ns 0 = unused */
+    struct record_probe probe[RECORD_HEALTH_LOG]; /* newest last */
+    unsigned n_probes;
     struct record_address address[4];
     unsigned n_addresses;
-    struct spec_port port[64]; /* as published, ports filled in; host_ip owned by nobody: NULL */
+    struct record_port port[64];
     unsigned n_ports;
     char run[128];    /* its folder while it runs (rundir.path); "" = none */
     char boot_id[37]; /* of the boot that keeper and pid are of */

@@ -125,7 +125,7 @@ static int put_name(struct rundir *d, const char *name, struct err *e)
     return 0;
 }
 
-static int make(struct rundir *d, const char *base, struct err *e)
+static int make_id(struct rundir *d, struct err *e)
 {
     unsigned char random[RUNDIR_ID_LEN / 2];
 
@@ -133,6 +133,11 @@ static int make(struct rundir *d, const char *base, struct err *e)
         return err_errno(e, -errno, "getrandom");
     for (unsigned i = 0; i < sizeof(random); i++)
         snprintf(d->id + 2 * i, 3, "%02x", random[i]);
+    return 0;
+}
+
+static int make(struct rundir *d, const char *base, struct err *e)
+{
     if ((size_t)snprintf(d->path, sizeof(d->path), "%s/%s", base, d->id) >= sizeof(d->path))
         return err_errno(e, -ENAMETOOLONG, "state folder %s", base);
     if (mkdirat(d->base, d->id, 0700) < 0)
@@ -157,9 +162,18 @@ static int check_name(const char *name, struct err *e)
 
 int rundir_new(const char *base, const char *name, struct rundir *d, struct err *e)
 {
+    return rundir_make(base, NULL, name, d, e);
+}
+
+int rundir_make(const char *base, const char *id, const char *name, struct rundir *d, struct err *e)
+{
     int r = name ? check_name(name, e) : 0;
 
     *d = RUNDIR_NONE;
+    if (r == 0 && !id)
+        r = make_id(d, e);
+    else if (r == 0)
+        snprintf(d->id, sizeof(d->id), "%.*s", RUNDIR_ID_LEN, id);
     if (r < 0)
         return r;
     d->base = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

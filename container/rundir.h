@@ -24,6 +24,10 @@ struct rundir { /* owned: rundir_remove() */
 int rundir_base(char *buf, size_t len, struct err *e) MUST_CHECK;
 /* `name` may be NULL. -EEXIST: a running machine has it. -EINVAL: not a name. */
 int rundir_new(const char *base, const char *name, struct rundir *d, struct err *e) MUST_CHECK;
+/* The same for a container: its id's first digits name the folder. -EEXIST: one that has them runs.
+ */
+int rundir_make(const char *base, const char *id, const char *name, struct rundir *d,
+                struct err *e) MUST_CHECK;
 void rundir_remove(struct rundir *d);
 /* Every machine that lives; name "" = it has none. */
 int rundir_each(const char *base, void (*each)(void *ctx, const char *id, const char *name),

@@ -224,6 +224,23 @@ static int begin(int fd, const struct session_watch *w, bool ahead, int timeout_
     return 0;
 }
 
+int session_join(int fd, const struct session_watch *w, struct session **ret, struct err *e)
+{
+    struct session *s = calloc(1, sizeof(*s));
+
+    if (!s || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+        int r = err_errno(e, s ? -errno : -ENOMEM, "session");
+
+        close(fd);
+        free(s);
+        return r;
+    }
+    s->fd = fd;
+    s->watch = *w;
+    *ret = s;
+    return 0;
+}
+
 int session_open_fd(int fd, const struct session_watch *w, int timeout_ms, struct session **ret,
                     struct err *e)
 {

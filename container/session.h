@@ -84,15 +84,27 @@ int session_setup(struct session *s, const struct session_setup *c, struct err *
  * it cannot be run (126). -EPROTO: the agent broke the protocol. */
 int session_start(struct session *s, const struct session_process *p, struct err *e) MUST_CHECK;
 
+/* A process whose START another one sent: over `fd` (owned from here, also on failure) come its
+ * streams. */
+int session_join(int fd, const struct session_watch *w, struct session **ret,
+                 struct err *e) MUST_CHECK;
+
+struct proto_frame;
+
 struct session_streams { /* borrowed; -1 = none */
     int in, out, err;
     int tty; /* a SIGWINCH sends the size of this terminal; input is then a terminal's in raw mode
               */
+    const uint8_t *detach; /* keys that end the pump; they are not sent unless others follow */
+    size_t n_detach;       /* 0 = none */
+    void (*other)(void *ctx, const struct proto_frame *f); /* frames of no stream; may be NULL */
+    void *other_ctx;
 };
-/* Copy streams until EXIT; *status as from wait(2). Signals of the watch are forwarded, SIGWINCH as
- * a size. SIGPIPE must be ignored: an output that nobody reads is closed in the guest too.
- * -ECANCELED: a second SIGINT or SIGTERM, or with a terminal two Ctrl-C that the guest took no
- * notice of. -ETIMEDOUT after timeout_ms (-1 = never). */
+enum { SESSION_DETACHED = 1, SESSION_DETACH_MAX = 32 };
+/* Copy streams until EXIT; *status as from wait(2). SESSION_DETACHED: the keys were typed. Signals
+ * of the watch are forwarded, SIGWINCH as a size. SIGPIPE must be ignored: an output that nobody
+ * reads is closed in the guest too. -ECANCELED: a second SIGINT or SIGTERM, or with a terminal two
+ * Ctrl-C that the guest took no notice of. -ETIMEDOUT after timeout_ms (-1 = never). */
 int session_pump(struct session *s, const struct session_streams *io, int timeout_ms, int *status,
                  struct err *e) MUST_CHECK;
 /* Work on the container's files in place of a command, then session_pump(): its streams are those

@@ -30,7 +30,7 @@ enum task_stream { TASK_STDOUT, TASK_STDERR };
 struct task_events { /* called on the loop */
     /* Bytes the process wrote. With a tty all of it is TASK_STDOUT. */
     void (*output)(void *ctx, enum task_stream stream, const void *bytes, size_t len);
-    /* Room for input again, after task_input() took less than it was given. */
+    /* Room for input again, after input() took less than it was given; or fewer in_flight(). */
     void (*input_ready)(void *ctx);
     /* The end, after all output: a status as of wait(2), or e->code < 0: the container was lost,
      * and why. Nothing is called after it. */
@@ -78,7 +78,11 @@ struct task_ops {
     int (*start)(const struct task_conf *c, struct task **ret, struct err *e);
     size_t (*input)(struct task *t, const void *bytes, size_t len); /* returns how many it took */
     void (*input_end)(struct task *t);
+    /* Bytes it took that did not reach the process's side yet; NULL = always 0. */
+    size_t (*in_flight)(const struct task *t);
     void (*hold)(struct task *t, bool yes); /* do not read output for now */
+    /* Nobody reads this stream any more: let who writes to it meet SIGPIPE. May be NULL. */
+    void (*unread)(struct task *t, enum task_stream stream);
     void (*resize)(struct task *t, uint16_t rows, uint16_t cols);
     int (*kill)(struct task *t, int sig,
                 struct err *e); /* to the main process, its group with a tty */
@@ -87,9 +91,9 @@ struct task_ops {
     int (*stats)(struct task *t, struct task_stats *s, struct err *e);
     /* VM: what the engine counted; -ENOTSUP else. */
     int (*counters)(struct task *t, struct vm_report *r, struct err *e);
-    pid_t (*pid)(const struct task *t); /* as of record_state.pid */
-    const char *(*engine)(const struct task *t);
-    void (*free)(struct task *t); /* ends it at once and undoes all; may be NULL */
+    pid_t (*pid)(const struct task *t);    /* as of record_state.pid */
+    const char *(*engine)(struct task *t); /* VM; else NULL */
+    void (*free)(struct task *t);          /* ends it at once and undoes all; may be NULL */
     /* A keeper was killed, and who had record_state.pid is dead: undo what its task left behind
      * but the run folder. Idempotent; may be NULL. */
     void (*recover)(const struct record *r);

@@ -96,7 +96,7 @@ static void add_cpu(struct note *n)
     add(n, "cpu %08x %08x %08x %08x\n", model, b, c, d);
 }
 
-static int write_note(const struct run_conf *c, struct note *n, struct err *e)
+static int write_note(const struct guest_conf *c, struct note *n, struct err *e)
 {
     struct vm_conf vc;
 
@@ -126,7 +126,7 @@ static uint64_t hash(const char *text)
     return h;
 }
 
-int template_find(const struct run_conf *c, struct template *t, struct err *e)
+int template_find(const struct guest_conf *c, struct template *t, struct err *e)
 {
     struct note n = {.text = t->note, .cap = sizeof(t->note)};
     int r = write_note(c, &n, e);

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "container/run.h"
+#include "container/guestconf.h"
 #include "container/session.h"
 
 enum { TEMPLATE_FAILED_S = 600 };
@@ -32,13 +32,13 @@ struct template
 
 /* Which template a run takes. 1 = it is there, 0 = it is not. Errors: what stat(2) says of the
  * files it depends on; -ENAMETOOLONG. */
-int template_find(const struct run_conf *c, struct template *t, struct err *e) MUST_CHECK;
+int template_find(const struct guest_conf *c, struct template *t, struct err *e) MUST_CHECK;
 /* Boot a machine and keep it as *t. What failed is not tried for TEMPLATE_FAILED_S, unless `again`:
  * else each run of a host without room would boot twice. Errors: -EBUSY that, or somebody else is
  * about it; -EEXIST it is there;
  * -EINTR, -ETIMEDOUT as the watch says; those of starting a machine and writing files. */
-int template_make(const struct run_conf *c, const struct template *t, const struct session_watch *w,
-                  bool again, struct err *e) MUST_CHECK;
+int template_make(const struct guest_conf *c, const struct template *t,
+                  const struct session_watch *w, bool again, struct err *e) MUST_CHECK;
 /* It was started from: not to be pruned for a while. */
 void template_used(const struct template *t);
 /* It turned out to be of no use. */

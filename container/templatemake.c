@@ -25,7 +25,8 @@ struct maker {
     char vsock[RUNDIR_PATH_MAX + 16];
 };
 
-static int start(struct maker *m, const struct run_conf *c, const struct template *t, struct err *e)
+static int start(struct maker *m, const struct guest_conf *c, const struct template *t,
+                 struct err *e)
 {
     char base[RUNDIR_PATH_MAX];
     struct vm_conf vc;
@@ -61,7 +62,7 @@ static int boot_and_save(struct maker *m, const struct session_watch *w, struct 
     return r;
 }
 
-static int make(const struct run_conf *c, const struct template *t, const struct session_watch *w,
+static int make(const struct guest_conf *c, const struct template *t, const struct session_watch *w,
                 struct err *e)
 {
     struct maker m = {.dir = RUNDIR_NONE, .vmm = VMM_NONE, .initrd = -1, .ready = -1};
@@ -77,7 +78,7 @@ static int make(const struct run_conf *c, const struct template *t, const struct
 }
 
 /* The lock's file, made with its folder. */
-static int open_lock(const struct run_conf *c, const struct template *t, struct err *e)
+static int open_lock(const struct guest_conf *c, const struct template *t, struct err *e)
 {
     char path[PATH_MAX + 16];
 
@@ -101,8 +102,8 @@ static bool failed_lately(int lock)
            st.st_ctim.tv_sec + TEMPLATE_FAILED_S > time(NULL);
 }
 
-int template_make(const struct run_conf *c, const struct template *t, const struct session_watch *w,
-                  bool again, struct err *e)
+int template_make(const struct guest_conf *c, const struct template *t,
+                  const struct session_watch *w, bool again, struct err *e)
 {
     CLEANUP(fd) int lock = open_lock(c, t, e);
 

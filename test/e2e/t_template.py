@@ -29,7 +29,7 @@ def drop_all(w):
 
 def run(w, *command, flags=()):
     """Always by template, whatever the suite was told."""
-    return w.kiln("run", *w.base_flags(), *flags, "kiln-test", *command)
+    return w.kiln("run", "--rm", *w.base_flags(), *flags, "kiln-test", *command)
 
 
 def test_the_first_run_makes_one_and_the_second_uses_it(w):
@@ -111,7 +111,7 @@ def test_one_that_is_damaged_is_made_again(w):
 
 def test_two_at_once(w):
     drop_all(w)
-    both = [subprocess.Popen([KILN, "run", *w.base_flags(), "kiln-test", "echo", str(i)], env=w.env,
+    both = [subprocess.Popen([KILN, "run", "--rm", *w.base_flags(), "kiln-test", "echo", str(i)], env=w.env,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
     for i, p in enumerate(both):
         out, err = p.communicate(timeout=LIMIT)
@@ -127,7 +127,7 @@ def test_killed_while_it_is_made_nothing_half_made_is_left(w):
               lambda: any(folder(w).glob(".*.snap/state")), lambda: bool(listed(w))]
     for point in points:
         drop_all(w)
-        p = subprocess.Popen([KILN, "run", *w.base_flags(), "kiln-test", "true"], env=w.env, stdin=subprocess.DEVNULL,
+        p = subprocess.Popen([KILN, "run", "--rm", *w.base_flags(), "kiln-test", "true"], env=w.env, stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while p.poll() is None and not point():
             pass
@@ -230,7 +230,7 @@ def test_a_perf_map_names_code_that_a_template_could_have_kept(w):
 def resources(w):
     """What machines could leave behind, here and in the store."""
     files = sum(1 for _ in w.folder.rglob("*"))
-    bytes_ = sum(f.stat().st_size for f in (w.folder / "store").rglob("*") if f.is_file())
+    bytes_ = sum(f.stat().st_size for f in (w.folder / "store").rglob("*") if f.is_file() and not f.name.startswith("events.log"))
     return files, bytes_, len(os.listdir("/proc/self/fd")), len(w.processes())
 
 

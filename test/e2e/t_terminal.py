@@ -112,7 +112,7 @@ def stopped(pid):
 def test_ctrl_c_twice_ends_a_machine_that_hangs(w):
     t = Terminal(w, ["sh", "-c", "echo ready; cat"])
     t.expect(b"ready")
-    machine = [pid for pid in w.processes() if pid != t.p.pid]
+    machine = [pid for pid in w.processes() if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "kiln-vmm"]
     same(len(machine), 1)
     os.kill(machine[0], signal.SIGSTOP)
     wait_for(lambda: stopped(machine[0]), "a thread of the machine runs on")
