@@ -93,8 +93,12 @@ static int parse_kind(struct netflag *n, char *kind, struct err *e)
     } else if (strcmp(kind, "user") == 0) {
         n->user = true;
         n->card.kind = VM_NET_STREAM;
+    } else if (strncmp(kind, "vhost-user:", 11) == 0 && kind[11]) {
+        n->card.vhost_socket = kind + 11;
+        n->card.kind = VM_NET_VHOST;
     } else if (strcmp(kind, "none") != 0) {
-        return err_set(e, -EINVAL, "'%s' is neither tap:NAME, user nor none", kind);
+        return err_set(e, -EINVAL, "'%s' is neither tap:NAME, user, vhost-user:SOCKET nor none",
+                       kind);
     }
     return 0;
 }
@@ -124,6 +128,9 @@ int netflag_parse(const char *text, struct netflag *n, struct err *e)
         if (r == 0)
             r = one_key(n, word, eq + 1, e);
     }
+    if (r == 0 && n->card.kind == VM_NET_VHOST &&
+        (n->card.pairs > 1 || n->card.rx.bytes || n->card.tx.bytes))
+        r = err_set(e, -EINVAL, "queues and rates of a vhost-user card are its back end's");
     return r < 0 ? err_wrap(e, r, "'%s'", text) : 0;
 }
 

@@ -1,6 +1,7 @@
 /* cmd/netflag.h - --net of kiln boot and kiln restore: one network card.
  *
- *   none | tap:NAME | user  [,mac=MAC] [,mtu=N] [,queues=N] [,rx-rate=SIZE] [,tx-rate=SIZE]
+ *   none | tap:NAME | user | vhost-user:SOCKET
+ *                           [,mac=MAC] [,mtu=N] [,queues=N] [,rx-rate=SIZE] [,tx-rate=SIZE]
  *                           [,publish=[IP/]HOST[:GUEST][/udp]]...
  *
  * Thread: the caller's. */

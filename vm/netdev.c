@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "dev/virtio/vnet.h"
+#include "dev/virtio/vunet.h"
 #include "net/net.h"
 #include "vm/devices.h"
 #include "vm/vm_private.h"
@@ -43,8 +44,24 @@ static int connect_card(struct vm *vm, const struct vm_net *c, unsigned pairs, s
                                  : stream_net(fd[0], vm->loop, ret, e);
 }
 
+/* A card that another process serves. */
+static int add_served(struct vm *vm, const struct vm_net *c, struct err *e)
+{
+    struct vulink *link = NULL;
+
+    if (c->pairs > 1)
+        return err_set(e, -EINVAL, "%u queue pairs", c->pairs);
+    int r = vulink_new(c->vhost_socket, -1, vm->loop, &link, e);
+    struct vudev *d = r == 0 ? vunet_new(link, c->mac, c->mtu, vm->mem, vm->loop, e) : NULL;
+    if (!d)
+        return err_wrap(e, r < 0 ? r : -EPROTO, "network card '%s'", c->vhost_socket);
+    return devices_put(vm, &vunet_ops, d, e);
+}
+
 int netdev_add(struct vm *vm, const struct vm_net *c, struct err *e)
 {
+    if (c->kind == VM_NET_VHOST)
+        return add_served(vm, c, e);
     struct vnet_conf vc = {.mtu = c->mtu,
                            .pairs = c->pairs ? c->pairs : 1,
                            .rx = c->rx,

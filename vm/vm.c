@@ -364,6 +364,9 @@ static bool is_served(const struct vm_conf *c)
     for (unsigned i = 0; i < c->n_disks; i++)
         if (c->disk[i].vhost)
             return true;
+    for (unsigned i = 0; i < c->n_nets; i++)
+        if (c->net[i].kind == VM_NET_VHOST)
+            return true;
     return false;
 }
 

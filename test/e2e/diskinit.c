@@ -101,10 +101,10 @@ static void run_fio(void)
     char *word[WORDS_MAX] = {"fio"};
     unsigned n = 1;
     int status;
-    char *args = strstr(cmdline, "fio=");
+    char *args = strstr(cmdline, "fio="), *save = NULL;
 
-    for (char *p = args ? strtok(args + 4, ",\n ") : NULL; p && n + 1 < WORDS_MAX;
-         p = strtok(NULL, ",\n "))
+    for (char *p = args ? strtok_r(args + 4, ",\n ", &save) : NULL; p && n + 1 < WORDS_MAX;
+         p = strtok_r(NULL, ",\n ", &save))
         word[n++] = p;
     if (mount("fio", "/fio", "virtiofs", 0, NULL) < 0)
         die("mount fio");
