@@ -155,7 +155,7 @@ int main(void)
     if (fd < 0 || read(fd, line, sizeof(line) - 1) < 0)
         die("/proc/cmdline");
     char *at = strstr(line, "me=");
-    int me = at ? atoi(at + 3) : 0;
+    int me = at ? at[3] - '0' : 0;
     plug(me);
     if (me == 1)
         echo();
