@@ -27,9 +27,8 @@
  * subordinate ids are, else the caller's one id. Limits need cgroups the user may write; asked for
  * without, create fails and says so.
  *
- * Thread: calls are reentrant. process_create() and process_exec() fork; what runs in the child
- * before execve(2) uses no heap and no lock. The calling process reaps: the init and processes of
- * process_exec() are its children. */
+ * Thread: any; but who calls process_create() and process_exec(), which fork, has one thread. The
+ * init and processes of process_exec() are the caller's children: it reaps them. */
 #ifndef PROCESS_PROCESS_H
 #define PROCESS_PROCESS_H
 
@@ -49,6 +48,7 @@ enum {
     PROCESS_DEVICES_MAX = 64,
     PROCESS_SYSCTLS_MAX = 64,
     PROCESS_GROUPS_MAX = 1024,
+    PROCESS_PASS_FDS_MAX = 32,
     PROCESS_TARGET_MAX = 4096, /* bytes of a path */
 };
 
@@ -102,7 +102,6 @@ struct process_mount {                  /* mounts[]; see mountopt.h for options 
     unsigned long propagation;          /* MS_SLAVE | MS_REC...; 0 = none */
     const char *data; /* what the file system itself takes: "size=64m,mode=1777" */
     bool optional;    /* a file system the kernel does not have is no failure */
-    bool copy_up;     /* tmpfs: begins with what the image has there ("tmpcopyup") */
 };
 
 struct process_caps { /* bit n = capability n of linux/capability.h */
@@ -157,11 +156,10 @@ struct process_proc {                     /* all borrowed for the call */
     bool no_new_privileges;
     bool has_oom_score_adj;
     int oom_score_adj;
-    const char *apparmor, *selinux; /* labels; NULL = none. -EOPNOTSUPP where the kernel has none */
     bool terminal;
     uint16_t rows, cols; /* of the terminal; 0 = as the kernel makes it */
     int io[3];           /* without terminal: its descriptors 0, 1, 2; -1 = /dev/null */
-    /* LISTEN_FDS and the like: become 3, 4, ... of the process, NULL = none. */
+    /* LISTEN_FDS and the like: become 3, 4, ... of the process; at most PROCESS_PASS_FDS_MAX. */
     const int *pass_fds;
     unsigned n_pass_fds;
 };
