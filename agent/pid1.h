@@ -7,6 +7,7 @@
  *   request.c  SETUP and START as structures
  *   sandbox.c  the container's PID and mount namespace with a small init of its own
  *   root.c     the container's root: image, overlay, /proc, /dev, ...
+ *   mounts.c   folders, files, tmpfs and disks in it
  *   netconf.c  network cards: addresses and routes
  *   ident.c    hostname, clock, entropy, files in /etc
  *   spawn.c    start a process in the sandbox
@@ -68,8 +69,10 @@ struct setup_net { /* one card */
 struct setup_req {
     char *hostname, *machine_id, *root_dev, *root_fstype, *overlay_dev, *hosts, *resolv;
     bool root_ro;
-    bool wall_port;   /* this is a machine of kiln's: it has a wall clock to ask */
-    uint64_t wall_ns; /* 0 = leave the clock alone */
+    uint64_t
+        overlay_bytes; /* of a writable layer in memory; 0 = half of it, as the kernel has it */
+    bool wall_port;    /* this is a machine of kiln's: it has a wall clock to ask */
+    uint64_t wall_ns;  /* 0 = leave the clock alone */
     uint8_t *entropy;
     uint32_t entropy_len;
     struct setup_mount mount[AGENT_MOUNTS_MAX];
@@ -136,6 +139,9 @@ void sandbox_close(struct sandbox *s); /* ends its init and with it all of it */
  */
 int root_enter(const struct setup_req *r, const char *base, struct layers *l,
                struct err *e) MUST_CHECK;
+/* In the container's root: one of the request's mounts. `fd`: its source, if that is a path, else
+ * -1. Its options are cut up. */
+int mounts_add(const struct setup_mount *m, int fd, struct err *e) MUST_CHECK;
 /* In the agent: hostname, clock, entropy. Only the hostname can fail. */
 int ident_machine(const struct setup_req *r, struct err *e) MUST_CHECK;
 /* In the container's root, a descriptor: /etc/hostname, machine-id, hosts, resolv.conf, mtab. */

@@ -171,6 +171,8 @@ static int setup_field(const struct proto_field_view *v, struct setup_req *r)
         return take_bool(v, &r->root_ro);
     case PF_OVERLAY_DEV:
         return take_str(v, &r->overlay_dev);
+    case PF_OVERLAY_BYTES:
+        return proto_field_u64(v, &r->overlay_bytes);
     case PF_MOUNT:
         return take_mount(v, r);
     case PF_HOSTS:

@@ -69,14 +69,20 @@ static int mount_image(const struct setup_req *r, const char *dir, struct err *e
 static int mount_rw(const struct setup_req *r, const char *dir, struct err *e)
 {
     if (!r->overlay_dev) {
-        if (mount("kiln", dir, "tmpfs", 0, "mode=0755") < 0)
+        char opt[64] = "mode=0755";
+
+        if (r->overlay_bytes)
+            snprintf(opt, sizeof(opt), "mode=0755,size=%llu", (unsigned long long)r->overlay_bytes);
+        if (mount("kiln", dir, "tmpfs", 0, opt) < 0)
             return err_errno(e, -errno, "tmpfs for the writable layer");
         return 0;
     }
     int rc = wait_dev(r->overlay_dev, e);
     if (rc < 0)
         return rc;
-    if (mount(r->overlay_dev, dir, "ext4", 0, NULL) < 0)
+    /* Not to write zeroes over the host's sparse file in the background; and what is deleted is
+     * given back to it. */
+    if (mount(r->overlay_dev, dir, "ext4", MS_NOATIME, "noinit_itable,discard") < 0)
         return err_errno(e, -errno, "mount writable layer %s", r->overlay_dev);
     return 0;
 }
@@ -207,33 +213,16 @@ static int hold_sources(const struct setup_req *r, int *fd, struct err *e)
     return 0;
 }
 
-static int mount_user(const struct setup_mount *m, int fd, struct err *e)
-{
-    char held[32];
-    bool ro = strcmp(m->options, "ro") == 0, bind = strcmp(m->type, "bind") == 0;
-    int r = launch_mkdirs(m->target, 0755);
-
-    if (r < 0)
-        return err_errno(e, r, "mount point %s", m->target);
-    snprintf(held, sizeof(held), "/proc/self/fd/%d", fd);
-    unsigned long flags = (bind ? MS_BIND : 0) | (ro && !bind ? MS_RDONLY : 0);
-    if (mount(fd >= 0 ? held : m->source, m->target, bind ? NULL : m->type, flags,
-              ro || !m->options[0] ? NULL : m->options) < 0)
-        return err_errno(e, -errno, "mount %s", m->target);
-    if (bind && ro && mount(NULL, m->target, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0)
-        return err_errno(e, -errno, "mount %s read-only", m->target);
-    return 0;
-}
-
 static int fill(const struct setup_req *r, const int *source, struct err *e)
 {
     CLEANUP(fd) int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     int rc = root < 0 ? err_errno(e, -errno, "/") : make_system(e);
 
-    for (unsigned i = 0; rc == 0 && i < r->n_mounts; i++)
-        rc = mount_user(&r->mount[i], source[i], e);
+    /* Before the user's mounts: those files are not ours to write. */
     if (rc == 0)
         rc = ident_files(root, r, e);
+    for (unsigned i = 0; rc == 0 && i < r->n_mounts; i++)
+        rc = mounts_add(&r->mount[i], source[i], e);
     if (rc == 0 && r->root_ro && mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0)
         rc = err_errno(e, -errno, "make the root read-only");
     return rc;

@@ -409,6 +409,8 @@ int session_setup(struct session *s, const struct session_setup *c, struct err *
     put_opt(s, PF_ROOT_FSTYPE, c->root_fstype);
     put_opt(s, PF_OVERLAY_DEV, c->overlay_dev);
     proto_put(&s->out, PF_ROOT_RO, &(uint8_t){c->root_ro}, 1);
+    if (c->overlay_bytes)
+        proto_put_u64(&s->out, PF_OVERLAY_BYTES, c->overlay_bytes);
     for (size_t i = 0; c->mounts && c->mounts[i]; i++)
         proto_put(&s->out, PF_MOUNT, c->mounts[i], c->mount_len[i]);
     if (proto_end(&s->out) < 0)

@@ -29,6 +29,7 @@ struct session_net {
 struct session_setup { /* all borrowed; NULL or 0 = leave out */
     const char *hostname, *machine_id, *root_dev, *root_fstype, *overlay_dev;
     bool root_ro;
+    uint64_t overlay_bytes;    /* of the writable layer where it is in memory */
     const char *const *mounts; /* NULL-terminated "type\0source\0target\0options" */
     const size_t *mount_len;
     const char *hosts, *resolv;

@@ -26,9 +26,6 @@ struct volume {  /* one mount; owned strings: volume_done() */
 };
 void volume_done(struct volume *v);
 
-/* "HOST:GUEST[:ro|:rw]". Errors: -EINVAL, what stat(2) says of HOST. */
-int volume_parse(const char *text, struct volume *v, struct err *e) MUST_CHECK;
-
 /* At creation: check targets; make named volumes that are missing, and anonymous ones, whose names
  * are put into *s; make a bind's folder where `create` says so. Errors: -EINVAL; -ENOENT a bind's
  * source; -E2BIG more than a VM takes. What was made before a failure is removed, but for named

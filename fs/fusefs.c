@@ -281,11 +281,34 @@ void fusefs_free(struct fusefs *f)
     free(f);
 }
 
+/* Of a single file: the folder it is in is the root, and just that name of it is shown. */
+static int open_root(struct fusefs *f, const char *path, struct err *e)
+{
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+
+    if (stat(path, &st) < 0)
+        return err_errno(e, -errno, "open");
+    if (!S_ISREG(st.st_mode)) {
+        f->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return f->root < 0 ? err_errno(e, -errno, "open") : 0;
+    }
+    CLEANUP(mem) char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    if (!dir)
+        return err_errno(e, -ENOMEM, "open");
+    int n = snprintf(f->only, sizeof(f->only), "%s", slash ? slash + 1 : path);
+    if (n <= 0 || (size_t)n >= sizeof(f->only))
+        return err_errno(e, -ENAMETOOLONG, "open");
+    f->root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return f->root < 0 ? err_errno(e, -errno, "open") : 0;
+}
+
 static int open_folders(struct fusefs *f, const char *path, struct err *e)
 {
-    f->root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (f->root < 0)
-        return err_errno(e, -errno, "open");
+    int r = open_root(f, path, e);
+
+    if (r < 0)
+        return r;
     f->procfd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (f->procfd < 0)
         return err_errno(e, -errno, "open /proc/self/fd");

@@ -22,7 +22,9 @@ enum {
 
 struct fusefs;
 
-/* Errors: what open(2) says of `path`; -ENOMEM. `path` NULL: no folder yet; whoever mounts it is
+/* `path` may be a regular file: then it alone is there, in a folder that cannot be listed and in
+ * which no name can be made or removed. What it is called there is its own name.
+ * Errors: what open(2) says of `path`; -ENOMEM. `path` NULL: no folder yet; whoever mounts it is
  * told ENODEV. */
 int fusefs_new(const char *path, bool read_only, struct fusefs **ret, struct err *e) MUST_CHECK;
 void fusefs_free(struct fusefs *f);  /* may be NULL */

@@ -351,6 +351,17 @@ static const struct op ops[] = {
     [FUSE_LSEEK] = {op_lseek, false, false},
 };
 
+/* Of the folder that a single file is in, the guest sees that it is one, and the file. */
+static int only_file(const struct fusereq *r)
+{
+    if (!r->f->only[0] || r->node->id != FNODE_ROOT || r->h.opcode == FUSE_GETATTR)
+        return 0;
+    if (r->h.opcode != FUSE_LOOKUP)
+        return -EACCES;
+    const char *name = fusereq_name(r, 0, 0);
+    return name && strcmp(name, r->f->only) == 0 ? 0 : -ENOENT;
+}
+
 int fuseop_run(struct fusereq *r)
 {
     const struct op *op = r->h.opcode < ARRAY_LEN(ops) ? &ops[r->h.opcode] : NULL;
@@ -361,5 +372,6 @@ int fuseop_run(struct fusereq *r)
         return -ESTALE;
     if (op->writes && r->f->read_only)
         return -EROFS;
-    return op->run(r);
+    int rc = op->needs_node ? only_file(r) : 0;
+    return rc < 0 ? rc : op->run(r);
 }

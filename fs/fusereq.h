@@ -30,6 +30,7 @@ struct fusefs {
     int root;   /* owned, O_PATH */
     int procfd; /* owned: /proc/self/fd, to open what was looked at */
     bool read_only, chown;
+    char only[256]; /* of a single file: its name; "" = a folder */
     struct fnodes nodes;
     struct fusefs_handle handle[FUSEFS_HANDLES_MAX];
     uint8_t arg[FUSEREQ_ARG_MAX + 1]; /* a NUL behind it */

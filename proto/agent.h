@@ -114,7 +114,8 @@ enum proto_field {
     PF_NET_TX,
     PF_DISK_READ,
     PF_DISK_WRITE,
-    PF_CPU_US, /* u64: of CPU time in 100 ms */
+    PF_CPU_US,        /* u64: of CPU time in 100 ms */
+    PF_OVERLAY_BYTES, /* u64: size of a writable layer in memory */
 };
 
 /* One network card. What is not named stays as it is, but addresses and routes, which are replaced,

@@ -468,6 +468,40 @@ static void requests_cut_short_are_refused(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* A share of in/a alone, beside in/b. */
+static void a_single_file_is_all_there_is(void **state)
+{
+    struct world *w = *state;
+    struct fuse_open_in open_in = {.flags = O_RDWR};
+    struct fuse_mkdir_in mk = {.mode = 0755};
+    struct fuse_create_in cr = {.flags = O_CREAT | O_RDWR, .mode = 0644};
+    struct fuse_rename_in mv = {.newdir = ROOT};
+    struct fuse_link_in ln = {0};
+    struct fuse_getattr_in ga = {0};
+    char path[128];
+
+    for (const char *name = "ab"; *name; name++) {
+        host(w, (char[]){*name, 0}, path, sizeof(path));
+        close(open(path, O_CREAT | O_WRONLY, 0644));
+    }
+    fusefs_free(w->f);
+    host(w, "a", path, sizeof(path));
+    assert_int_equal(fusefs_new(path, false, &w->f, NULL), 0);
+    uint64_t a = lookup(w, ROOT, "a");
+    assert_int_equal(ask(w, FUSE_OPEN, a, &open_in, sizeof(open_in), NULL, 0), 0);
+    assert_int_equal(ask(w, FUSE_GETATTR, ROOT, &ga, sizeof(ga), NULL, 0), 0);
+    assert_int_equal(named(w, FUSE_LOOKUP, ROOT, "b"), -ENOENT);
+    assert_int_equal(named(w, FUSE_UNLINK, ROOT, "a"), -EACCES);
+    assert_int_equal(named(w, FUSE_UNLINK, ROOT, "b"), -EACCES);
+    assert_int_equal(ask(w, FUSE_OPENDIR, ROOT, &open_in, sizeof(open_in), NULL, 0), -EACCES);
+    assert_int_equal(ask(w, FUSE_MKDIR, ROOT, &mk, sizeof(mk), "d", 2), -EACCES);
+    assert_int_equal(ask(w, FUSE_CREATE, ROOT, &cr, sizeof(cr), "b", 2), -EACCES);
+    assert_int_equal(ask(w, FUSE_RENAME, ROOT, &mv, sizeof(mv), "a\0b", 4), -EACCES);
+    ln.oldnodeid = a;
+    assert_int_equal(ask(w, FUSE_LINK, ROOT, &ln, sizeof(ln), "c", 2), -EACCES);
+    assert_int_equal(named(w, FUSE_LOOKUP, a, "b"), -ENOTDIR);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -486,6 +520,7 @@ int main(void)
         T(a_hard_link_is_the_same_file),
         cmocka_unit_test(a_read_only_folder_is_not_changed),
         T(requests_cut_short_are_refused),
+        T(a_single_file_is_all_there_is),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
