@@ -23,6 +23,7 @@ static const struct verb verbs[] = {
     {.summary = "Containers"},
     {.command = &command_run, .run = cmd_run},
     {.command = &command_create, .run = cmd_create},
+    {.command = &command_exec},
     {"ps", "[flags]", "list the machines that run", cmd_ps},
     {"stop", "MACHINE...", "end machines", cmd_stop},
     {.summary = "Images"},

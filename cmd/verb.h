@@ -18,7 +18,7 @@ struct verb {
     const struct command *command;
 };
 
-extern const struct command command_boot, command_check, command_fork, command_images,
+extern const struct command command_boot, command_check, command_exec, command_fork, command_images,
     command_import, command_prune, command_pull, command_restore, command_rmi, command_snapshot;
 
 /* Table in main.c. */
