@@ -52,6 +52,7 @@ int main(void)
     early_modules("/modules");
     a.group = group_open("/cgroup");
     early_loopback();
+    netconf_early();
     int listener = early_listen(&e);
     if (listener >= 0) {
         early_ready();

@@ -199,7 +199,17 @@ static void settle_ipv6(const char *name)
     }
 }
 
-static int apply(struct ask *a, unsigned i, const struct setup_net *n, struct err *e)
+void netconf_early(void)
+{
+    struct if_nameindex *all = if_nameindex();
+
+    for (struct if_nameindex *i = all; i && i->if_name; i++)
+        settle_ipv6(i->if_name);
+    if (all)
+        if_freenameindex(all);
+}
+
+static int apply(struct ask *a, unsigned i, const struct setup_net *n, bool again, struct err *e)
 {
     char name[IF_NAMESIZE];
 
@@ -207,8 +217,7 @@ static int apply(struct ask *a, unsigned i, const struct setup_net *n, struct er
     int index = (int)if_nametoindex(name);
     if (index == 0)
         return err_set(e, -ENODEV, "the machine has no network card %s", name);
-    settle_ipv6(name);
-    int r = n->n_addrs > 0 ? ask_removals(a, index) : 0;
+    int r = again && n->n_addrs > 0 ? ask_removals(a, index) : 0;
     if (r == 0) {
         ask_link(a, index, n);
         for (unsigned k = 0; k < n->n_addrs; k++)
@@ -220,7 +229,7 @@ static int apply(struct ask *a, unsigned i, const struct setup_net *n, struct er
     return r < 0 ? err_errno(e, r, "network card %s", name) : 0;
 }
 
-int netconf_apply(const struct setup_req *r, struct err *e)
+int netconf_apply(const struct setup_req *r, bool again, struct err *e)
 {
     CLEANUP(fd)
     int fd = r->n_nets ? socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE) : -1;
@@ -231,7 +240,7 @@ int netconf_apply(const struct setup_req *r, struct err *e)
         return err_errno(e, fd < 0 ? -errno : -ENOMEM, "network cards");
     for (unsigned i = 0; rc == 0 && i < r->n_nets; i++) {
         a->fd = fd;
-        rc = apply(a, i, &r->net[i], e);
+        rc = apply(a, i, &r->net[i], again, e);
     }
     return rc;
 }

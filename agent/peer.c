@@ -314,7 +314,7 @@ static void on_setup(struct peer *p, const struct proto_frame *f)
     if (rc == 0)
         rc = ident_machine(&r, &e);
     if (rc == 0)
-        rc = netconf_apply(&r, &e);
+        rc = netconf_apply(&r, false, &e);
     if (rc == 0)
         rc = sandbox_open(&p->a->box, &r, p->a->base, p->a->group, &e);
     setup_done(&r);
@@ -333,7 +333,7 @@ static void on_identity(struct peer *p, const struct proto_frame *f)
     if (rc == 0)
         rc = ident_machine(&r, &e);
     if (rc == 0)
-        rc = netconf_apply(&r, &e);
+        rc = netconf_apply(&r, true, &e);
     if (rc == 0 && p->a->box.pid)
         rc = ident_renew(&p->a->box, &r, &e);
     setup_done(&r);

@@ -151,9 +151,11 @@ int ident_renew(const struct sandbox *s, const struct setup_req *r, struct err *
 
 /* ---- netconf.c */
 
+/* Before any request: what holds for every network card. */
+void netconf_early(void);
 /* The network cards as the request wants them, and up. Addresses count at once: duplicates are not
- * looked for, since the host gives them out. */
-int netconf_apply(const struct setup_req *r, struct err *e) MUST_CHECK;
+ * looked for, since the host gives them out. `again`: there may be addresses already. */
+int netconf_apply(const struct setup_req *r, bool again, struct err *e) MUST_CHECK;
 
 /* ---- spawn.c */
 
