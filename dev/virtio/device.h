@@ -41,6 +41,9 @@ struct virtio_ops {
     void (*activate)(void *dev);                      /* DRIVER_OK; may be NULL */
     /* The driver kicked queue n (or the port came alive). */
     void (*kick)(void *dev, unsigned n);
+    /* Queue n is handled where the driver notifies, on its vCPU's thread, without the way through
+     * the I/O loop: for short commands that the driver waits for. May be NULL: none is. */
+    bool (*at_once)(void *dev, unsigned n);
     /* Config space, bytes from `off`; the transport checked off + len <= config_len. */
     uint32_t config_len;
     void (*config_read)(void *dev, unsigned off, void *buf, unsigned len);

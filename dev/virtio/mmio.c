@@ -368,7 +368,7 @@ static void notified(struct vmmio *t, uint32_t queue)
 {
     if (queue >= t->c.ops->n_queues || !t->port.live)
         return;
-    if (t->c.notify)
+    if (t->c.notify && !(t->c.ops->at_once && t->c.ops->at_once(t->c.dev, queue)))
         t->c.notify(t->c.notify_ctx, queue);
     else
         vmmio_kick(t, queue);

@@ -198,6 +198,12 @@ static unsigned control_queue(const struct vnet *d)
     return d->port->features & F_MQ ? 2 * d->max_pairs : 2;
 }
 
+/* A driver spins until its command is obeyed. */
+static bool vnet_at_once(void *dev, unsigned n)
+{
+    return n == control_queue(dev);
+}
+
 static void vnet_kick(void *dev, unsigned n)
 {
     struct vnet *d = dev;
@@ -295,13 +301,13 @@ static void vnet_visit(void *dev, struct state_io *io)
     relink(d, link);
 }
 
-#define VNET_OPS(n_pairs)                                                            \
-    {                                                                                \
-        .name = "virtio-net", .id = 1 /* 5.1.1 */, .n_queues = 2 * (n_pairs) + 1,    \
-        .features = vnet_features, .attach = vnet_attach, .activate = vnet_activate, \
-        .kick = vnet_kick, .config_len = sizeof(struct vnet_config),                 \
-        .config_read = vnet_config_read, .reset = vnet_reset, .drain = vnet_drain,   \
-        .visit = vnet_visit, .destroy = vnet_destroy                                 \
+#define VNET_OPS(n_pairs)                                                                     \
+    {                                                                                         \
+        .name = "virtio-net", .id = 1 /* 5.1.1 */, .n_queues = 2 * (n_pairs) + 1,             \
+        .features = vnet_features, .attach = vnet_attach, .activate = vnet_activate,          \
+        .kick = vnet_kick, .at_once = vnet_at_once, .config_len = sizeof(struct vnet_config), \
+        .config_read = vnet_config_read, .reset = vnet_reset, .drain = vnet_drain,            \
+        .visit = vnet_visit, .destroy = vnet_destroy                                          \
     }
 
 const struct virtio_ops *vnet_ops(unsigned pairs)
