@@ -11,6 +11,8 @@ enum { VMCONF_RAM_DEFAULT = 512 << 20 };
 struct vmconf {
     struct guest_conf guest; /* strings borrowed from the task's description */
     struct volume volume[VOLUME_MAX];
+    struct vm_net net; /* descriptors borrowed from the lease */
+    struct session_net net_set;
 };
 
 /* *c is borrowed as long as *out is used. -EINVAL: what a machine cannot have. */
