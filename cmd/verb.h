@@ -18,8 +18,10 @@ struct verb {
     const struct command *command;
 };
 
-extern const struct command command_boot, command_check, command_exec, command_fork, command_images,
-    command_import, command_prune, command_pull, command_restore, command_rmi, command_snapshot;
+extern const struct command command_attach, command_boot, command_check, command_exec, command_fork,
+    command_images, command_import, command_kill, command_logs, command_pause, command_prune,
+    command_pull, command_rename, command_restart, command_restore, command_rm, command_rmi,
+    command_snapshot, command_start, command_stop, command_unpause, command_wait;
 
 /* Table in main.c. */
 int cmd_boot(int argc, char **argv);
@@ -35,7 +37,6 @@ int cmd_restore(int argc, char **argv);
 int cmd_rmi(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_template(int argc, char **argv);
-int cmd_stop(int argc, char **argv);
 
 enum { EXIT_KILN = 125 }; /* kiln itself failed, as docker has it */
 

@@ -97,6 +97,17 @@ int keeper_do(const struct record *r, const char *op, struct err *e)
     return rc;
 }
 
+int keeper_end(const struct record *r, const json_t *req, struct err *e)
+{
+    enum record_status s = r->state.status;
+
+    /* The keeper is about to make it run, and does not listen meanwhile. It may have got there by
+     * now: then the signal asks it to stop, as the request does. */
+    if ((s == RECORD_CREATED || s == RECORD_EXITED) && r->state.keeper > 1 && record_alive(r))
+        (void)kill(r->state.keeper, SIGTERM);
+    return keeper_ask(r, req, -1, NULL, e);
+}
+
 /* ---- a line */
 
 static void tell_console(const struct keeper_line *l, const struct proto_frame *f)

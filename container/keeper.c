@@ -335,7 +335,7 @@ static void live(struct keeper *k)
             peers_answer(k, PEER_END, code);
             continue;
         }
-        int64_t delay = restart_next(&k->restart, &k->rec->spec, code,
+        int64_t delay = backoff_next(&k->backoff, &k->rec->spec, code,
                                      keeper_now_ms() - k->began_ms, k->stopping);
         if (delay < 0 || !back_off(k, delay))
             return;

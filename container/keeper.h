@@ -107,6 +107,8 @@ int keeper_ask(const struct record *r, const json_t *req, int timeout_ms, json_t
                struct err *e) MUST_CHECK;
 /* The same, {"op": op}. */
 int keeper_do(const struct record *r, const char *op, struct err *e) MUST_CHECK;
+/* Ask, with a request that ends it, also one that is about to start: that is given up. */
+int keeper_end(const struct record *r, const json_t *req, struct err *e) MUST_CHECK;
 /* A connection on which nothing is asked: it ends with the keeper. Owned by the caller. */
 int keeper_watch_fd(const struct record *r, struct err *e) MUST_CHECK;
 

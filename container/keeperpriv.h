@@ -8,7 +8,7 @@
 
 #include "container/ctrlog.h"
 #include "container/keeper.h"
-#include "container/restart.h"
+#include "container/backoff.h"
 #include "container/rundir.h"
 #include "os/loop.h"
 
@@ -54,7 +54,7 @@ struct keeper {
     bool oom;
     struct err lost;   /* code 0: it ended by itself */
     uint64_t began_ms; /* CLOCK_MONOTONIC */
-    struct restart restart;
+    struct backoff backoff;
     bool stopping; /* somebody asked to stop: no restart */
     bool keep;     /* not to be removed with this end, even with --rm */
     /* Deadlines, CLOCK_MONOTONIC ms; UINT64_MAX = none. */

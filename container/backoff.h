@@ -1,24 +1,24 @@
-/* container/restart.h - whether a container that ended is started again, and when. docker's rules:
+/* container/backoff.h - whether a container that ended is started again, and when. docker's rules:
  * 100 ms after the end, then twice as long each time up to a minute, from the beginning again after
- * a run of RESTART_GOOD_MS. Pure. Thread: the caller's. */
-#ifndef CONTAINER_RESTART_H
-#define CONTAINER_RESTART_H
+ * a run of BACKOFF_GOOD_MS. Pure. Thread: the caller's. */
+#ifndef CONTAINER_BACKOFF_H
+#define CONTAINER_BACKOFF_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "container/spec.h"
 
-enum { RESTART_FIRST_MS = 100, RESTART_LAST_MS = 60000, RESTART_GOOD_MS = 10000 };
+enum { BACKOFF_FIRST_MS = 100, BACKOFF_LAST_MS = 60000, BACKOFF_GOOD_MS = 10000 };
 
-struct restart {       /* plain data */
+struct backoff {       /* plain data */
     uint64_t delay_ms; /* of the last one; 0 = none yet */
     unsigned count;    /* starts again, for restart_max */
 };
 
 /* It ended with `code` after running for ran_ms. Milliseconds until it is started again, -1: it is
  * not. */
-int64_t restart_next(struct restart *r, const struct spec *s, int code, uint64_t ran_ms,
+int64_t backoff_next(struct backoff *r, const struct spec *s, int code, uint64_t ran_ms,
                      bool stopped_by_user);
 
 #endif

@@ -1,6 +1,6 @@
-#include "container/restart.h"
+#include "container/backoff.h"
 
-static bool wanted(const struct restart *r, const struct spec *s, int code)
+static bool wanted(const struct backoff *r, const struct spec *s, int code)
 {
     switch (s->restart) {
     case SPEC_ALWAYS:
@@ -13,15 +13,15 @@ static bool wanted(const struct restart *r, const struct spec *s, int code)
     }
 }
 
-int64_t restart_next(struct restart *r, const struct spec *s, int code, uint64_t ran_ms,
+int64_t backoff_next(struct backoff *r, const struct spec *s, int code, uint64_t ran_ms,
                      bool stopped_by_user)
 {
     if (stopped_by_user || !wanted(r, s, code))
         return -1;
-    if (ran_ms >= RESTART_GOOD_MS || r->delay_ms == 0)
-        r->delay_ms = RESTART_FIRST_MS;
+    if (ran_ms >= BACKOFF_GOOD_MS || r->delay_ms == 0)
+        r->delay_ms = BACKOFF_FIRST_MS;
     else
-        r->delay_ms = 2 * r->delay_ms < RESTART_LAST_MS ? 2 * r->delay_ms : RESTART_LAST_MS;
+        r->delay_ms = 2 * r->delay_ms < BACKOFF_LAST_MS ? 2 * r->delay_ms : BACKOFF_LAST_MS;
     r->count++;
     return (int64_t)r->delay_ms;
 }
