@@ -22,7 +22,7 @@ struct restore_args {
     struct attend at;
     const char *engine, *vsock, *snapshot;
     char *disk[VM_DISKS_MAX]; /* NULL = a copy of the saved one */
-    bool detach, verify;
+    bool detach, verify, lazy;
     struct netflag net[VM_NETS_MAX];
     unsigned n_nets;
 };
@@ -59,6 +59,8 @@ static const struct flag restore_flags[] = {
      FLAG_BOOL(A, detach)},
     {"engine", 0, "NAME", "auto, kvm, bt or interp, whatever it was saved on (default auto)",
      FLAG_TEXT(A, engine), .values = "auto kvm bt interp"},
+    {"lazy", 0, NULL, "read memory as it is touched, compressed too (userfaultfd)",
+     FLAG_BOOL(A, lazy)},
     {"verify", 0, NULL, "read and check all of the snapshot first", FLAG_BOOL(A, verify)},
     {"disk", 0, "N=FILE", "use FILE as disk N (from 0), not a copy of the saved one",
      FLAG_SET(set_disk)},
@@ -111,7 +113,9 @@ static int open_seed(const struct restore_args *a, struct seed **seed, struct er
 
     if (r == 0 && a->verify)
         r = snapshot_verify(dir, e);
-    return r == 0 ? seed_open(dir, seed, e) : r;
+    if (r < 0)
+        return r;
+    return a->lazy ? seed_open_lazy(dir, seed, e) : seed_open(dir, seed, e);
 }
 
 /* Queue pairs and MTU are the saved card's. */

@@ -67,7 +67,7 @@ _kiln_restore() {
         --vsock | --disk) _filedir; return ;;
         --name | --timeout) return ;;
     esac
-    _kiln_words "--name -d --detach --engine --verify --disk --console --vsock --timeout --stats --help $(_kiln_snapshots)"
+    _kiln_words "--name -d --detach --engine --lazy --verify --disk --console --vsock --timeout --stats --help $(_kiln_snapshots)"
 }
 
 _kiln() {

@@ -80,6 +80,7 @@ complete -c kiln -n '__fish_seen_subcommand_from create' -l stop -d 'end the mac
 complete -c kiln -n '__fish_seen_subcommand_from restore' -s d -l detach -d 'leave it in the background'
 complete -c kiln -n '__fish_seen_subcommand_from restore' -l engine -x -a 'auto kvm bt interp' -d 'how instructions run'
 complete -c kiln -n '__fish_seen_subcommand_from restore' -l verify -d 'check all of it first'
+complete -c kiln -n '__fish_seen_subcommand_from restore' -l lazy -d 'read memory as it is touched'
 complete -c kiln -n '__fish_seen_subcommand_from restore' -l disk -x -d 'N=FILE'
 complete -c kiln -n '__fish_seen_subcommand_from restore' -l console -x -a 'stdio none' -d 'console'
 complete -c kiln -n '__fish_seen_subcommand_from restore' -l vsock -r -F -d 'socket of virtio-vsock'

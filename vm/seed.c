@@ -11,6 +11,7 @@
 #include "vm/snapdisk.h"
 #include "vm/snapmem.h"
 #include "vm/snapopen.h"
+#include "vm/lazymem.h"
 #include "vm/vm_private.h"
 #include "vm/workset.h"
 
@@ -23,7 +24,8 @@ struct seed {
     int disk_fd[VM_DISKS_MAX]; /* content of the writable disks, not to be written */
     int code_fd;               /* translated code; -1 = none */
     struct track track;
-    char *dir; /* of the snapshot whose file is mapped; NULL = none */
+    char *dir;            /* of the snapshot whose file is mapped; NULL = none */
+    struct lazymem *lazy; /* NULL = its memory is there */
 };
 
 static struct seed *seed_new(struct err *e)
@@ -51,6 +53,7 @@ void seed_free(struct seed *s)
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         cleanup_fd(&s->disk_fd[i]);
     cleanup_fd(&s->code_fd);
+    lazymem_free(s->lazy);
     free(s->track.more);
     free(s->dir);
     free(s);
@@ -65,6 +68,8 @@ unsigned seed_fds(const struct seed *s, int fd[SEED_FDS_MAX])
             fd[n++] = s->disk_fd[i];
     if (s->code_fd >= 0)
         fd[n++] = s->code_fd;
+    if (s->lazy)
+        n += lazymem_fds(s->lazy, fd + n);
     return n;
 }
 
@@ -128,7 +133,7 @@ static int take_top(struct seed *s, struct snapshot *top, struct err *e)
     s->note = take_ptr(&f->note);
     s->track.how = TRACK_PRIVATE;
     memcpy(s->track.id, f->id, sizeof(s->track.id));
-    s->dir = f->compressed ? NULL : take_ptr(&top->path);
+    s->dir = f->compressed || s->lazy ? NULL : take_ptr(&top->path);
     return 0;
 }
 
@@ -149,7 +154,7 @@ static int place_disks(struct shape *s, const char *dir, struct err *e)
     return 0;
 }
 
-int seed_open(const char *dir, struct seed **ret, struct err *e)
+static int open_chain(const char *dir, bool lazy, struct seed **ret, struct err *e)
 {
     struct snapshot *chain[SNAP_CHAIN_MAX];
     int n = snapshot_chain(dir, chain, e);
@@ -161,18 +166,29 @@ int seed_open(const char *dir, struct seed **ret, struct err *e)
     if (r < 0)
         err_wrap(e, r, "snapshot '%s'", dir);
     if (r == 0)
-        r = map_chain(s, chain, n, e);
+        r = lazy ? lazymem_new(chain, n, &s->lazy, e) : map_chain(s, chain, n, e);
     if (r == 0)
         r = place_disks(&chain[0]->f.shape, chain[0]->path, e);
     if (r == 0)
         r = take_top(s, chain[0], e);
-    snapshot_close_chain(chain, n);
+    if (!s || !s->lazy)
+        snapshot_close_chain(chain, n);
     if (r < 0) {
         seed_free(s);
         return r;
     }
     *ret = s;
     return 0;
+}
+
+int seed_open(const char *dir, struct seed **ret, struct err *e)
+{
+    return open_chain(dir, false, ret, e);
+}
+
+int seed_open_lazy(const char *dir, struct seed **ret, struct err *e)
+{
+    return open_chain(dir, true, ret, e);
 }
 
 /* --- from a running machine ------------------------------------------------- */
@@ -267,7 +283,7 @@ static int check_fit(const struct seed *s, const struct vm_conf *c, struct err *
 {
     const struct shape *h = &s->shape;
 
-    if (!s->mem)
+    if (!s->mem && !s->lazy)
         return err_set(e, -EINVAL, "a machine was made of it already");
     if (c->cpus != h->cpus || c->ram_bytes != h->ram_bytes)
         return err_set(e, -EINVAL, "the saved machine has %u CPUs and %llu MiB of memory", h->cpus,
@@ -357,12 +373,18 @@ int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struc
     if (r == 0)
         r = clone_disks(s, &c, fd, e);
     c.kernel = NULL;
+    if (r == 0 && s->lazy && !(s->mem = mem_new(s->shape.ram_bytes, e)))
+        r = -ENOMEM;
     if (r == 0)
         r = vm_build(&c, take_ptr(&s->mem), &s->shape, &vm, e);
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         cleanup_fd(&fd[i]);
     if (r == 0)
         r = note_paths(vm, &c, e);
+    if (r == 0 && s->lazy) {
+        vm->lazy = take_ptr(&s->lazy);
+        r = lazymem_start(vm->lazy, vm->mem, vm_lost, vm, e);
+    }
     if (r == 0)
         r = vm_load(vm, s->machine, s->machine_len, e);
     if (r < 0) {

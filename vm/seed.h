@@ -21,11 +21,12 @@
 #include <sys/types.h>
 
 #include "vm/shape.h"
+#include "vm/snapshot.h"
 #include "vm/vm.h"
 
 struct seed;
 
-enum { SEED_FDS_MAX = VM_DISKS_MAX + 1 };
+enum { SEED_FDS_MAX = VM_DISKS_MAX + 1 + 2 * SNAP_CHAIN_MAX };
 
 /* Open, check and map the snapshot in folder `dir` with all its parents. The memory files are not
  * read, but for small pieces of a chain and compressed ones. Errors, each with a sentence: -ENOENT
@@ -33,6 +34,10 @@ enum { SEED_FDS_MAX = VM_DISKS_MAX + 1 };
  * -EPROTONOSUPPORT of another version; -ENOTSUP this host's CPU lacks what the guest was offered.
  */
 int seed_open(const char *dir, struct seed **ret, struct err *e) MUST_CHECK;
+
+/* The same, but the machine grown from it reads memory as it is touched, from compressed snapshots
+ * too (vm/lazymem.h). seed_grow() then says also what lazymem_start() does. */
+int seed_open_lazy(const char *dir, struct seed **ret, struct err *e) MUST_CHECK;
 
 /* fork(2) this process with the machine: pauses it, saves its state, forks, lets it go on. Returns
  * the child's pid in the parent, and 0 in the child, where *ret is the seed and only the calling

@@ -315,7 +315,9 @@ static int stand_and_write(struct job *j, struct err *e)
     uint64_t began = now_ns(CLOCK_MONOTONIC);
     pid_t pid = 0;
     int result = -1;
-    int r = was_paused ? 0 : vm_pause(vm, e);
+    int r = vm_whole(vm, e);
+    if (r == 0 && !was_paused)
+        r = vm_pause(vm, e);
 
     if (r < 0)
         return r;

@@ -213,18 +213,18 @@ int snapmem_write(const struct mem *m, const uint64_t *candidates, bool diff, in
 
 /* --- reading -------------------------------------------------------------------- */
 
-struct reader {
+struct snapmem_reader {
     const struct snapfile *f;
     int fd;
     uint8_t *in; /* owned: packed bytes; NULL where there are none */
     ZSTD_DCtx *z;
 };
 
-static int reader_init(struct reader *r, const struct snapfile *f, int fd, struct err *e)
+static int reader_init(struct snapmem_reader *r, const struct snapfile *f, int fd, struct err *e)
 {
     struct stat st;
 
-    *r = (struct reader){.f = f, .fd = fd};
+    *r = (struct snapmem_reader){.f = f, .fd = fd};
     if (fstat(fd, &st) < 0)
         return err_errno(e, -errno, "the memory file");
     if (!S_ISREG(st.st_mode) || (!f->compressed && (uint64_t)st.st_size != f->shape.ram_bytes))
@@ -237,14 +237,32 @@ static int reader_init(struct reader *r, const struct snapfile *f, int fd, struc
     return r->in && r->z ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
-static void reader_done(struct reader *r)
+static void reader_done(struct snapmem_reader *r)
 {
     free(r->in);
     ZSTD_freeDCtx(r->z);
 }
 
-/* One extent into `to`, checked. */
-static int read_extent(struct reader *r, const struct snap_extent *x, uint8_t *to, struct err *e)
+int snapmem_reader_new(const struct snapfile *f, int fd, struct snapmem_reader **ret, struct err *e)
+{
+    struct snapmem_reader *r = malloc(sizeof(*r));
+    int rc = r ? reader_init(r, f, fd, e) : err_set(e, -ENOMEM, "out of memory");
+
+    if (rc < 0)
+        snapmem_reader_free(r);
+    else
+        *ret = r;
+    return rc;
+}
+
+void snapmem_reader_free(struct snapmem_reader *r)
+{
+    if (r)
+        reader_done(r);
+    free(r);
+}
+
+int snapmem_read(struct snapmem_reader *r, const struct snap_extent *x, uint8_t *to, struct err *e)
 {
     size_t len = (size_t)x->pages * MEM_PAGE;
     int rc;
@@ -273,7 +291,7 @@ static uint64_t run_of(const struct snapfile *f, size_t i, size_t *next)
     return end - f->extent[i].first;
 }
 
-static int load_diff(struct mem *m, struct reader *r, struct err *e)
+static int load_diff(struct mem *m, struct snapmem_reader *r, struct err *e)
 {
     const struct snapfile *f = r->f;
     unsigned maps = 0;
@@ -289,7 +307,7 @@ static int load_diff(struct mem *m, struct reader *r, struct err *e)
             continue;
         }
         for (; rc == 0 && i < next; i++)
-            rc = read_extent(r, &f->extent[i], mem_page_at(m, f->extent[i].first), e);
+            rc = snapmem_read(r, &f->extent[i], mem_page_at(m, f->extent[i].first), e);
     }
     for (size_t i = 0; rc == 0 && i < f->n_zeroes; i++) {
         uint64_t off = (uint64_t)f->zero[i].first * MEM_PAGE;
@@ -306,7 +324,7 @@ static int load_diff(struct mem *m, struct reader *r, struct err *e)
 
 int snapmem_load(struct mem *m, const struct snapfile *f, int fd, struct err *e)
 {
-    struct reader r;
+    struct snapmem_reader r;
     int rc = reader_init(&r, f, fd, e);
 
     if (rc == 0 && (f->parent_id[0] || f->compressed)) {
@@ -364,7 +382,7 @@ static int verify_end(const struct snapfile *f, int fd, uint64_t end, uint8_t *b
 int snapmem_verify(const struct snapfile *f, int fd, struct err *e)
 {
     CLEANUP(mem) uint8_t *buf = malloc(EXTENT_BYTES_MAX);
-    struct reader r;
+    struct snapmem_reader r;
     uint64_t end = 0;
     int rc = buf ? reader_init(&r, f, fd, e) : err_set(e, -ENOMEM, "out of memory");
 
@@ -379,7 +397,7 @@ int snapmem_verify(const struct snapfile *f, int fd, struct err *e)
         else if (!x->packed)
             rc = verify_gap(fd, end, at, buf, e);
         if (rc == 0)
-            rc = read_extent(&r, x, buf, e);
+            rc = snapmem_read(&r, x, buf, e);
         end = at + (x->packed ? x->packed : (uint64_t)x->pages * MEM_PAGE);
     }
     if (rc == 0)

@@ -20,6 +20,15 @@ int snapmem_write(const struct mem *m, const uint64_t *candidates, bool diff, in
  */
 int snapmem_load(struct mem *m, const struct snapfile *f, int fd, struct err *e) MUST_CHECK;
 
+/* The same a piece at a time: one extent of the file into `to`, compared with its checksum. Errors
+ * as snapmem_load(). f and fd: borrowed until snapmem_reader_free(). */
+struct snapmem_reader;
+int snapmem_reader_new(const struct snapfile *f, int fd, struct snapmem_reader **ret,
+                       struct err *e) MUST_CHECK;
+int snapmem_read(struct snapmem_reader *r, const struct snap_extent *x, uint8_t *to,
+                 struct err *e) MUST_CHECK;
+void snapmem_reader_free(struct snapmem_reader *r); /* may be NULL */
+
 /* Read all of it and compare. -EBADMSG. */
 int snapmem_verify(const struct snapfile *f, int fd, struct err *e) MUST_CHECK;
 

@@ -14,6 +14,7 @@
 #include "mem/mem.h"
 #include "os/loop.h"
 #include "vm/devices.h"
+#include "vm/lazymem.h"
 #include "vm/vm_private.h"
 
 /* --- how a machine ends -------------------------------------------------- */
@@ -39,6 +40,20 @@ static void vm_failed(struct vm *vm, const struct err *e)
         vm->end_err = *e;
     pthread_mutex_unlock(&vm->lock);
     vm_end(vm, VM_FAILED, 0);
+}
+
+void vm_lost(void *ctx, const struct err *e)
+{
+    struct vm *vm = ctx;
+
+    (void)e; /* lazymem_wait() tells it */
+    vm_end(vm, VM_FAILED, 0);
+    vm_kick_all(vm);
+}
+
+int vm_whole(struct vm *vm, struct err *e)
+{
+    return vm->lazy ? lazymem_wait(vm->lazy, e) : 0;
 }
 
 static void on_reset(void *ctx)
@@ -85,6 +100,8 @@ enum vm_end vm_wait(struct vm *vm, int timeout_ms, uint32_t *value, struct err *
         pthread_mutex_lock(&vm->lock);
         *e = vm->end_err;
         pthread_mutex_unlock(&vm->lock);
+        if (e->code == 0)
+            (void)!vm_whole(vm, e);
     }
     return end;
 }
@@ -505,6 +522,7 @@ void vm_free(struct vm *vm)
     if (!vm)
         return;
     stop_threads(vm);
+    lazymem_free(vm->lazy); /* no earlier: a thread may stand for a page */
     if (vm->board)
         board_drain(vm->board);
     devices_remove(vm);

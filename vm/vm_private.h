@@ -15,6 +15,8 @@
 #include "vm/snapshot.h"
 #include "vm/vm.h"
 
+struct lazymem;
+
 struct vm_cpu {
     struct vm *vm;
     struct vcpu *v; /* owned */
@@ -53,6 +55,7 @@ struct vm {
     struct shape shape;
     int disk_fd[VM_DISKS_MAX]; /* owned; what a snapshot copies disks from */
     struct track track;
+    struct lazymem *lazy; /* owned: its RAM is still being filled, or was; NULL = by nobody */
     char *grown_from; /* owned: folder of the snapshot whose file lies under its RAM; NULL = none */
     bool extint;      /* level of the 8259's output, for a new engine */
     bool served;      /* another process serves one of its devices */
@@ -85,6 +88,10 @@ int vm_make_cpus(struct vm *vm, const struct cpu_engine *eng, struct cpu_vm **cp
                  struct err *e) MUST_CHECK;
 void vm_free_cpus(struct vm *vm);
 void vm_kick_all(struct vm *vm);
+/* vm/lazymem.h's: a page cannot be had. Takes no lock: who holds one may wait for the page. */
+void vm_lost(void *vm, const struct err *e);
+/* Everything of RAM is there. Before memory is looked at as a whole, or shared with a fork. */
+int vm_whole(struct vm *vm, struct err *e) MUST_CHECK;
 /* What cannot be saved or copied: -ENOTSUP and a sentence. */
 int vm_check_whole(const struct vm *vm, struct err *e) MUST_CHECK;
 

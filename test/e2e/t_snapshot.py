@@ -185,6 +185,50 @@ def test_a_chain_of_diffs_goes_on(w):
     same(list(w.snapshots.iterdir()), [])
 
 
+def test_memory_is_read_as_it_is_touched(w):
+    """From a compressed snapshot and a plain diff on it; a snapshot and forks made at once have all of it."""
+    m = Boot(w)
+    ask(m.vsock, "touch 8")
+    good(w.kiln("snapshot", "create", "m", "one", "--compress"))
+    kept = ask(m.vsock, "touch 2")
+    before = state(m.vsock)
+    good(w.kiln("snapshot", "create", "m", "two", "--diff-of", "one"))
+    m.end()
+    first = w.kiln("restore", "--detach", "--lazy", "--engine", ENGINE, "two")
+    if b"wants root" in first.stderr:
+        raise Skip("userfaultfd needs root here")
+    machine = good(first)
+    good(w.kiln("snapshot", "create", machine, "three", "--compress"))
+    copies = good(w.kiln("fork", machine, "-n", "2")).split()
+    for which in (machine, *copies):
+        got = state(vsock_of(w, which))
+        assert got[0] >= before[0], (before, got)
+        same(ask(vsock_of(w, which), "check"), kept)
+    stop(w, machine, *copies)
+    machine = restored(w, "--lazy", "--engine", OTHER, "three")
+    same(ask(vsock_of(w, machine), "check"), kept)
+    stop(w, machine)
+    for name in ("three", "two", "one"):
+        good(w.kiln("snapshot", "rm", name))
+
+
+def test_damage_that_is_found_later_ends_the_machine(w):
+    m = Boot(w)
+    good(w.kiln("snapshot", "create", "m", "one", "--compress", "--stop"))
+    m.process.wait(LIMIT)
+    m.end()
+    memory = w.snapshots / "one" / "memory.zst"
+    with open(memory, "r+b") as f:
+        f.seek(memory.stat().st_size // 2)
+        f.write(bytes(64))
+    done = w.kiln("restore", "--lazy", "--console", "none", "--timeout", "60", "one")
+    if b"wants root" in done.stderr:
+        raise Skip("userfaultfd needs root here")
+    status(done, 125)
+    says(done, "damaged")
+    good(w.kiln("snapshot", "rm", "one"))
+
+
 def test_a_machine_is_forked_while_it_runs(w):
     m = Boot(w)
     kept = ask(m.vsock, "touch 5")
