@@ -58,8 +58,7 @@ void keeper_note(struct keeper *k, const char *action, const char *const *more)
     event_note(k->store, "container", action, k->rec->id, v);
 }
 
-/* A full disk must not end a container. */
-static void save(struct keeper *k)
+void keeper_save(struct keeper *k)
 {
     (void)!record_save(k->rec, NULL);
 }
@@ -119,7 +118,7 @@ int keeper_pause(struct keeper *k, bool yes, struct err *e)
     if (r < 0)
         return r;
     k->rec->state.status = yes ? RECORD_PAUSED : RECORD_RUNNING;
-    save(k);
+    keeper_save(k);
     keeper_note(k, yes ? "pause" : "unpause", NULL);
     return 0;
 }
@@ -176,7 +175,8 @@ static void on_signal(void *ctx, uint32_t events)
 static uint64_t soonest(void *ctx)
 {
     const struct keeper *k = ctx;
-    const uint64_t v[] = {k->kill_at, k->lose_at, k->timeout_at, k->restart_at};
+    const uint64_t v[] = {k->kill_at,    k->lose_at,        k->timeout_at,
+                          k->restart_at, k->health.next_ms, k->probe.kill_at};
     uint64_t min = UINT64_MAX;
 
     for (size_t i = 0; i < ARRAY_LEN(v); i++)
@@ -205,6 +205,10 @@ static void due(void *ctx)
         keeper_signal(k, SIGKILL);
     if (is_due(&k->lose_at, now) && k->task)
         on_ended(k, SIGKILL, false, NULL);
+    if (is_due(&k->health.next_ms, now) && k->task && !k->ended)
+        health_check(k);
+    if (now >= k->probe.kill_at)
+        health_overdue(k);
 }
 
 /* ---- one run */
@@ -227,7 +231,8 @@ static void began(struct keeper *k)
     s->error[0] = '\0';
     s->pid = k->ops->pid(k->task);
     s->pid_start = recover_pid_start(s->pid);
-    save(k);
+    health_begin(&k->health, &k->rec->spec, keeper_now_ms(), s);
+    keeper_save(k);
     peer_tell_starter(k, PROTO_STARTED, NULL, 0);
     keeper_note(k, "start", NULL);
     peers_answer(k, PEER_RESTART, 0);
@@ -264,6 +269,8 @@ static int end_run(struct keeper *k)
 
     if (k->conf->counters && k->ops->counters && k->ops->counters(k->task, &report, NULL) == 0)
         peer_tell_starter(k, KEEPER_COUNTERS, &report, sizeof(report));
+    health_give_up(k);
+    k->health.next_ms = UINT64_MAX;
     k->ops->free(k->task);
     k->task = NULL;
     k->phase = KEEPER_OVER;
@@ -294,9 +301,8 @@ static bool back_off(struct keeper *k, int64_t delay_ms)
     k->phase = KEEPER_BACKOFF;
     s->status = RECORD_RESTARTING;
     s->restart_count++;
-    save(k);
+    keeper_save(k);
     peers_end(k, k->status, &k->lost);
-    peers_answer(k, PEER_END, s->exit_code);
     k->restart_at = keeper_now_ms() + (uint64_t)delay_ms;
     while (!k->stopping && keeper_now_ms() < k->restart_at)
         turn(k);
@@ -330,7 +336,7 @@ static void live(struct keeper *k)
         }
         first = false;
         if (k->again) {
-            save(k);
+            keeper_save(k);
             peers_end(k, k->status, &k->lost);
             peers_answer(k, PEER_END, code);
             continue;
@@ -468,7 +474,7 @@ static void clean_up(struct keeper *k)
         removed = record_relock(k->rec, NULL) == 0 && record_remove(k->rec, NULL) == 0;
     }
     if (!removed)
-        save(k);
+        keeper_save(k);
     else
         keeper_note(k, "destroy", NULL);
     cleanup_fd(&k->alive);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "container/ctrlog.h"
+#include "container/health.h"
 #include "container/keeper.h"
 #include "container/backoff.h"
 #include "container/rundir.h"
@@ -24,6 +25,15 @@ enum {
 enum { KEEPER_READY = 80 };
 
 struct peer; /* a connection: keeppeer.c */
+
+struct probe { /* a run of the health command under way; pid 0 = none */
+    pid_t pid;
+    int out, end; /* its output; pidfd */
+    struct loop_fd out_h, end_h;
+    uint64_t began_ms, kill_at;
+    struct record_probe result;
+    size_t len; /* of result.output */
+};
 
 enum keeper_phase { KEEPER_STARTING, KEEPER_RUNNING, KEEPER_BACKOFF, KEEPER_OVER };
 
@@ -55,6 +65,8 @@ struct keeper {
     struct err lost;   /* code 0: it ended by itself */
     uint64_t began_ms; /* CLOCK_MONOTONIC */
     struct backoff backoff;
+    struct health health;
+    struct probe probe;
     bool stopping; /* somebody asked to stop: no restart */
     bool keep;     /* not to be removed with this end, even with --rm */
     /* Deadlines, CLOCK_MONOTONIC ms; UINT64_MAX = none. */
@@ -95,7 +107,15 @@ void peers_free(struct keeper *k);
 /* Answers, or has it answered later. */
 void request_serve(struct keeper *k, struct peer *p, const char *line);
 
+/* ---- keephealth.c */
+
+void health_check(struct keeper *k);   /* it is time */
+void health_overdue(struct keeper *k); /* of k->probe.kill_at */
+void health_give_up(struct keeper *k); /* the container ended */
+
 /* ---- keeper.c */
+
+void keeper_save(struct keeper *k); /* the state; a full disk must not end a container */
 
 /* In a forked child with one thread: be the keeper. `starter`: a connected socket. */
 _Noreturn void keeper_main(struct keeper *k, int starter);
