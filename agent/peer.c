@@ -43,6 +43,7 @@ struct peer {
     bool reset; /* by the transport: this machine is not the one that the host talked to */
     bool holds; /* the HOLD is this session's */
     bool tty, detached, reaped, over, drained_late;
+    bool main;         /* the container ends with it */
     int status;        /* wait status, once reaped */
     uint64_t drain_by; /* CLOCK_MONOTONIC ms; once over */
     uint8_t *stdin_q;  /* PROTO_WINDOW bytes; NULL until a process is started */
@@ -579,6 +580,7 @@ static void over(struct peer *p)
     if (p->a->main_pid == p->proc.pid) {
         p->a->main_pid = -1;
         sandbox_kill_all(&p->a->box);
+        p->main = true;
     } else {
         p->drained_late = true;
     }
@@ -598,6 +600,9 @@ static void settle(struct peer *p)
     }
     if (p->state == PEER_RUNNING && p->over && p->proc.out < 0 && p->proc.err < 0) {
         drop_process(p);
+        /* Whoever hears of the end may take the machine away at once. */
+        if (p->main && p->a->box.disks)
+            sync();
         reply_u32(p, PROTO_EXIT, (uint32_t)p->status);
         p->state = PEER_OVER;
     }

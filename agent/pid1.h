@@ -123,8 +123,9 @@ struct sandbox {
     int root;  /* O_PATH of its root; owned */
     int ptmx;  /* O_PATH of its /dev/pts/ptmx, found before any of its processes ran; owned */
     struct layers layers; /* owned */
+    bool disks;           /* what is written may be kept */
 };
-#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1, -1, -1, {-1, -1}})
+#define SANDBOX_NONE ((struct sandbox){0, -1, -1, -1, -1, -1, {-1, -1}, false})
 /* Afterwards every child this process forks is in the sandbox's PID namespace. `base`: a folder of
  * the agent's own for mount points; `group`: of group_open(), borrowed. */
 int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base, int group,

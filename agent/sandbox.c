@@ -158,6 +158,9 @@ int sandbox_open(struct sandbox *s, const struct setup_req *r, const char *base,
         return err_errno(e, -ENOMEM, "fork");
     }
     close(take_fd(&theirs));
+    s->disks = r->overlay_dev;
+    for (unsigned i = 0; i < r->n_mounts; i++)
+        s->disks |= strcmp(r->mount[i].type, "device") == 0;
     int rc = wait_built(s->cmd, &s->layers, e);
     if (rc == 0)
         rc = hold(s, e);

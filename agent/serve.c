@@ -70,6 +70,8 @@ static void reap(struct server *s)
         if (!known && pid == s->a->main_pid) { /* its session broke off */
             s->a->main_pid = -1;
             sandbox_kill_all(&s->a->box);
+            if (s->a->box.disks)
+                sync();
         }
     }
 }

@@ -51,8 +51,14 @@ struct block { /* first member of each backend */
     struct block_info info;
 };
 
-/* A drive without a medium: 0 bytes, read-only. */
-int empty_open(struct block **ret, struct err *e) MUST_CHECK;
+/* A drive without a medium: 0 bytes. What it promises is all a guest will take for granted of the
+ * medium that may be put into it, so it says for which kind it is. */
+enum empty_kind {
+    EMPTY_READ_ONLY,
+    EMPTY_WRITABLE, /* a file that knows holes */
+    EMPTY_ANY,      /* whatever there is; writing is refused by the medium itself */
+};
+int empty_open(enum empty_kind kind, struct block **ret, struct err *e) MUST_CHECK;
 /* Opens and locks (a second writer gets -EBUSY and a sentence; the caller adds whose disk it is).
  * fd variant: takes the descriptor, also on failure. */
 int raw_open(const char *path, bool read_only, struct loop *l, struct block **ret,

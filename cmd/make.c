@@ -2,15 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "cmd/progress.h"
 #include "cmd/verb.h"
 #include "container/events.h"
-#include "container/volume.h"
+#include "container/upper.h"
+#include "container/vmconf.h"
 #include "image/initrd.h"
 #include "image/store.h"
 
@@ -31,29 +30,14 @@ static int get_image(struct store *s, const char *ref, const struct run_options 
     return r;
 }
 
-/* Folders of this host; what they are is said once all flags are known. */
-static int check_mounts(const struct spec *s, struct err *e)
+/* What of this host a machine can have. */
+static int check_storage(const struct spec *s, struct err *e)
 {
-    struct stat st;
+    int r = upper_check(s, e);
 
-    if (s->isolation != SPEC_VM)
-        return 0;
-    if (s->n_mounts > VOLUME_MAX)
-        return err_set(e, -EINVAL, "-v: at most %d folders", VOLUME_MAX);
-    for (size_t i = 0; i < s->n_mounts; i++) {
-        const struct spec_mount *m = &s->mounts[i];
-
-        if (m->kind != SPEC_BIND)
-            return err_set(e, -ENOTSUP, "-v: '%s' is not a path of this host",
-                           m->source ? m->source : m->target);
-        if (stat(m->source, &st) < 0)
-            return err_errno(e, -errno, "-v: %s", m->source);
-        if (!S_ISDIR(st.st_mode))
-            return err_set(e, -ENOTDIR, "-v: %s is not a folder", m->source);
-        if (strlen(m->target) >= VOLUME_PATH_MAX)
-            return err_set(e, -EINVAL, "-v: '%s' cannot be a mount point", m->target);
-    }
-    return 0;
+    for (size_t i = 0; r == 0 && s->isolation == SPEC_VM && i < s->n_devices; i++)
+        r = vmconf_check_device(&s->devices[i], e);
+    return r;
 }
 
 /* Said now, and not by a keeper later. */
@@ -69,7 +53,7 @@ static int merge(struct spec *s, const struct run_options *o, struct err *e)
 {
     struct image im = {0};
     struct store *store = NULL;
-    int r = check_mounts(s, e);
+    int r = check_storage(s, e);
 
     if (r == 0)
         r = store_open(NULL, &store, e);
@@ -97,6 +81,23 @@ static int open_cidfile(const char *path, struct err *e)
     return fd < 0 ? err_errno(e, -errno, "--cidfile: %s", path) : fd;
 }
 
+/* The record, and the volumes it needs. */
+static int record(struct spec *s, const struct run_options *o, struct record *r, struct err *e)
+{
+    struct strv volumes = {0};
+    int rc = volume_claim(NULL, s, e);
+
+    if (rc == 0 && volume_names(s, &volumes) < 0)
+        rc = err_errno(e, -ENOMEM, "volumes");
+    if (rc == 0) {
+        rc = record_create(NULL, o->name, s, r, e);
+        if (rc < 0)
+            volume_drop(NULL, &volumes);
+    }
+    strv_done(&volumes);
+    return rc;
+}
+
 int make_container(struct spec *s, const struct run_options *o, struct record *r, struct err *e)
 {
     int rc = o->name ? record_check_name(o->name, e) : 0;
@@ -108,7 +109,7 @@ int make_container(struct spec *s, const struct run_options *o, struct record *r
     if (rc == 0)
         rc = merge(s, o, e);
     if (rc == 0)
-        rc = record_create(NULL, o->name, s, r, e);
+        rc = record(s, o, r, e);
     if (cid >= 0 && rc == 0 && write(cid, r->id, RECORD_ID_LEN) != RECORD_ID_LEN)
         rc = err_errno(e, -errno, "--cidfile: %s", o->cidfile);
     if (cid >= 0 && rc < 0)

@@ -74,7 +74,6 @@ static int remove_all(const char *store, int n, char **keys)
 static int parse_make(int argc, char **argv, struct guest_conf *c, const char **kernel,
                       struct err *e)
 {
-    static const struct volume some = {.host = (char *)"/"};
     static const struct option longs[] = {
         {"memory", 1, NULL, 'm'},          {"cpus", 1, NULL, OPT_CPUS},
         {"kernel", 1, NULL, OPT_KERNEL},   {"engine", 1, NULL, OPT_ENGINE},
@@ -100,8 +99,7 @@ static int parse_make(int argc, char **argv, struct guest_conf *c, const char **
             c->engine = optarg;
             break;
         case OPT_VOLUMES:
-            c->volume = &some;
-            c->n_volumes = 1;
+            c->n_shares = 1;
             break;
         default:
             return err_set(e, -EINVAL, "unknown flag or missing value");

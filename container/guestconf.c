@@ -20,6 +20,39 @@ const char *guestconf_tag(unsigned i)
     return tag[i];
 }
 
+const char *guestconf_disk(unsigned i)
+{
+    static const char *const name[] = {"/dev/vdc", "/dev/vdd", "/dev/vde",
+                                       "/dev/vdf", "/dev/vdg", "/dev/vdh"};
+    _Static_assert(ARRAY_LEN(name) == GUESTCONF_DISKS_MAX, "a name for each disk");
+
+    return name[i];
+}
+
+/* The image, the writable layer, then what was asked for: each has its place, so that its name in
+ * the guest is known. */
+static void fill_disks(const struct guest_conf *c, bool slots, struct vm_conf *out)
+{
+    out->n_disks = c->n_disks > 0 ? (slots ? (unsigned)VM_DISKS_MAX : 2 + c->n_disks)
+                   : c->upper     ? 2
+                                  : 1;
+    out->disk[1] = (struct vm_disk){.path = c->upper, .serial = "upper"};
+    for (unsigned i = 2; i < out->n_disks; i++) {
+        out->disk[i] = i - 2 < c->n_disks ? c->disk[i - 2] : (struct vm_disk){0};
+        out->disk[i].any = true;
+    }
+}
+
+static void fill_shares(const struct guest_conf *c, bool slots, struct vm_conf *out)
+{
+    if (c->n_shares > 0)
+        out->n_shares = slots ? (unsigned)VM_SHARES_MAX : c->n_shares;
+    for (unsigned i = 0; i < out->n_shares; i++) {
+        out->share[i] = c->share && i < c->n_shares ? c->share[i] : (struct vm_share){0};
+        out->share[i].tag = guestconf_tag(i);
+    }
+}
+
 void guestconf_fill(const struct guest_conf *c, const char *vsock, bool slots, struct vm_conf *out)
 {
     *out = (struct vm_conf){
@@ -33,24 +66,17 @@ void guestconf_fill(const struct guest_conf *c, const char *vsock, bool slots, s
         .initrd_fd = -1,
         .cmdline = cmdline,
         .disk = {{.path = c->rootfs, .read_only = true, .serial = "root"}},
-        .n_disks = 1,
         .vsock_path = vsock,
         .vsock_cid = 3,
         .rng = true,
         .console_in = -1,
         .console_out = -1,
     };
-    if (c->n_volumes > 0)
-        out->n_shares = slots ? VM_SHARES_MAX : (unsigned)c->n_volumes;
-    for (unsigned i = 0; i < out->n_shares; i++)
-        out->share[i].tag = guestconf_tag(i);
+    fill_disks(c, slots, out);
+    fill_shares(c, slots, out);
     out->n_nets = c->n_nets < VM_NETS_MAX ? c->n_nets : VM_NETS_MAX;
     for (unsigned i = 0; i < out->n_nets; i++)
         out->net[i] = c->net ? c->net[i] : (struct vm_net){0};
-    for (unsigned i = 0; i < c->n_volumes; i++) {
-        out->share[i].path = c->volume[i].host;
-        out->share[i].read_only = c->volume[i].read_only;
-    }
 }
 
 unsigned guestconf_modules(const struct vm_conf *vc)
@@ -60,9 +86,11 @@ unsigned guestconf_modules(const struct vm_conf *vc)
 
 void guestconf_empty(struct vm_conf *vc)
 {
-    vc->disk[0].path = NULL;
+    for (unsigned i = 0; i < vc->n_disks; i++)
+        vc->disk[i] =
+            (struct vm_disk){.read_only = i == 0, .any = i >= 2, .serial = vc->disk[i].serial};
     for (unsigned i = 0; i < vc->n_shares; i++)
-        vc->share[i].path = NULL;
+        vc->share[i] = (struct vm_share){.tag = vc->share[i].tag};
     for (unsigned i = 0; i < vc->n_nets; i++)
         vc->net[i] =
             (struct vm_net){.pairs = vc->net[i].pairs, .mac = {2, 0, 0, 0, 0, (uint8_t)(i + 1)}};

@@ -18,19 +18,27 @@ struct guest_conf {         /* borrowed */
     const char *engine;
     unsigned cpus;
     uint64_t ram_bytes;
-    uint64_t code_cache_bytes; /* 0 = default */
-    bool perf_map;             /* of the machine's process */
-    bool count_insns;          /* for its statistics */
-    const struct volume *volume;
-    size_t n_volumes;                  /* <= VOLUME_MAX */
+    uint64_t code_cache_bytes;         /* 0 = default */
+    bool perf_map;                     /* of the machine's process */
+    bool count_insns;                  /* for its statistics */
+    const char *upper;                 /* disk of the writable layer; NULL = it is in memory */
+    const struct vm_disk *disk;        /* further ones, and ... */
+    unsigned n_disks;                  /* <= GUESTCONF_DISKS_MAX */
+    const struct vm_share *share;      /* folders and files of the host; tags are set here */
+    unsigned n_shares;                 /* <= VOLUME_MAX */
     const struct vm_net *net;          /* network cards, and ... */
     const struct session_net *net_set; /* ... what the guest makes of each; n_nets of both */
     unsigned n_nets;
     const char *hosts, *resolv; /* texts of /etc/hosts and /etc/resolv.conf; NULL = none of ours */
 };
 
-/* What the guest mounts as volume `i`. Static. */
+enum { GUESTCONF_DISKS_MAX = VM_DISKS_MAX - 2 };
+
+/* What the guest mounts as share `i`. Static. */
 const char *guestconf_tag(unsigned i);
+/* Where the guest finds the writable layer, and further disk `i`. Static. */
+#define GUESTCONF_UPPER "/dev/vdb"
+const char *guestconf_disk(unsigned i);
 
 /* A machine for *c, strings borrowed from it and `vsock`; the initramfs is the caller's. `slots`:
  * one like a template's: with shares, if there are any, in all of their slots. */

@@ -16,6 +16,7 @@
 #include "container/session.h"
 #include "container/task.h"
 #include "container/template.h"
+#include "container/upper.h"
 #include "container/vmconf.h"
 #include "container/vmm.h"
 #include "image/initrd.h"
@@ -24,7 +25,6 @@ enum {
     BOOT_MS = 600000,    /* an interpreted Debian kernel on a busy host takes a minute or two */
     CONSOLE_LEN = 16384, /* bytes of it searched for the reason */
     CONSOLE_TAIL = 2048, /* and shown */
-    MOUNT_LEN = VOLUME_PATH_MAX + 64,
 };
 
 struct machine {
@@ -110,25 +110,16 @@ static int set_up(struct machine *m, struct err *e)
 {
     const struct guest_conf *g = &m->conf.guest;
     const struct spec *s = &m->c->rec->spec;
-    char mount[VOLUME_MAX][MOUNT_LEN];
-    const char *mounts[VOLUME_MAX + 1] = {NULL};
-    size_t len[VOLUME_MAX];
-
-    for (size_t i = 0; i < g->n_volumes; i++) {
-        /* %c of 0: the fields of PF_MOUNT are ended by NULs */
-        len[i] = (size_t)snprintf(mount[i], sizeof(mount[i]), "virtiofs%c%s%c%s%c%s", 0,
-                                  guestconf_tag((unsigned)i), 0, g->volume[i].guest, 0,
-                                  g->volume[i].read_only ? "ro" : "");
-        mounts[i] = mount[i];
-    }
     struct session_setup su = {
         .hostname = s->hostname ? s->hostname : m->c->dir->id,
         .machine_id = m->machine_id,
         .root_dev = "/dev/vda",
         .root_fstype = g->fstype,
         .root_ro = s->read_only,
-        .mounts = mounts,
-        .mount_len = len,
+        .overlay_dev = g->upper ? GUESTCONF_UPPER : NULL,
+        .overlay_bytes = upper_limit(s),
+        .mounts = (const char *const *)m->conf.mount,
+        .mount_len = m->conf.mount_len,
         .hosts = g->hosts,
         .resolv = g->resolv,
         .net = g->net_set,
@@ -355,6 +346,7 @@ static void vm_task_free(struct task *t)
     if (m->keep_code && m->vmm.pid > 0 && m->good)
         vmm_keep_code(&m->vmm);
     vmm_stop(&m->vmm);
+    vmconf_done(&m->conf);
     cleanup_fd(&m->ready_fd);
     cleanup_fd(&m->initrd);
     trace_set(m->c->trace, TRACE_GONE);

@@ -107,7 +107,8 @@ static int write_note(const struct guest_conf *c, struct note *n, struct err *e)
     if (r == 0 && c->kernel_dir)
         r = add_modules(n, c->kernel_dir, e);
     add_cpu(n);
-    add(n, "shape %u %" PRIu64 " %u %u\n", vc.cpus, vc.ram_bytes, vc.n_shares, vc.n_nets);
+    add(n, "shape %u %" PRIu64 " %u %u %u\n", vc.cpus, vc.ram_bytes, vc.n_shares, vc.n_nets,
+        vc.n_disks);
     for (unsigned i = 0; i < vc.n_nets; i++)
         add(n, "net %u\n", vc.net[i].pairs);
     add(n, "cmdline %s\n", vc.cmdline);

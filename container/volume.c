@@ -126,18 +126,36 @@ int volume_claim(const char *root, struct spec *s, struct err *e)
     return r;
 }
 
-void volume_release(const char *root, const struct spec *s)
+int volume_names(const struct spec *s, struct strv *names)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < s->n_mounts; i++)
+        if (s->mounts[i].kind == SPEC_VOLUME && s->mounts[i].source)
+            r = strv_add(names, s->mounts[i].source);
+    return r;
+}
+
+void volume_drop(const char *root, const struct strv *names)
 {
     struct volstore v;
 
-    for (size_t i = 0; i < s->n_mounts; i++) {
-        if (s->mounts[i].kind != SPEC_VOLUME || !s->mounts[i].source ||
-            volstore_find(root, s->mounts[i].source, &v, NULL) < 0)
+    for (size_t i = 0; i < names->n; i++) {
+        if (volstore_find(root, names->v[i], &v, NULL) < 0)
             continue;
         if (v.anonymous)
             (void)!volstore_remove(root, v.name, NULL);
         volstore_done(&v);
     }
+}
+
+void volume_release(const char *root, const struct spec *s)
+{
+    struct strv names = {0};
+
+    if (volume_names(s, &names) == 0)
+        volume_drop(root, &names);
+    strv_done(&names);
 }
 
 /* ---- at a start */

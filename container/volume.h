@@ -41,5 +41,8 @@ void volumes_done(struct volume *list, size_t n);
 /* The container goes with its anonymous volumes (rm -v, --rm), but those that another has. Call it
  * once its record is gone. */
 void volume_release(const char *root, const struct spec *s);
+/* The same in two steps, for when the spec is gone by then. */
+int volume_names(const struct spec *s, struct strv *names) MUST_CHECK; /* -ENOMEM */
+void volume_drop(const char *root, const struct strv *names);
 
 #endif

@@ -268,7 +268,7 @@ static int add_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct e
         vm->disk_fd[n] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         r = raw_open_fd(fd, c->read_only, vm->loop, &b, e);
     } else {
-        r = empty_open(&b, e);
+        r = empty_open(c->read_only ? EMPTY_READ_ONLY : c->any ? EMPTY_ANY : EMPTY_WRITABLE, &b, e);
     }
     if (r < 0)
         return err_wrap(e, r, "disk '%s'", c->path ? c->path : "");

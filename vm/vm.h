@@ -29,6 +29,7 @@ struct vm_disk {
     const char
         *path; /* NULL: an empty drive, which a machine loaded from this one may have filled */
     bool read_only;
+    bool any;           /* an empty drive that any medium may fill, also a read-only one */
     const char *serial; /* virtio-blk id, up to 20 bytes; may be NULL */
     bool opened;        /* use descriptor `fd` (borrowed) instead of opening the path */
     int fd;

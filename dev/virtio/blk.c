@@ -272,7 +272,7 @@ static int start(struct blk_cmd *c)
         status = start_rw(c, le64toh(h.sector), le32toh(h.type) == T_IN);
         break;
     case T_FLUSH:
-        status = d->disk->info.read_only ? S_OK : -1;
+        status = d->disk->info.read_only || d->disk->info.size == 0 ? S_OK : -1;
         break;
     case T_GET_ID:
         status = get_id(c);

@@ -459,7 +459,7 @@ static void a_disk_put_into_an_empty_drive_is_told(void **state)
     struct world *w = calloc(1, sizeof(*w)), *x = calloc(1, sizeof(*x));
     struct block *none = NULL;
 
-    assert_int_equal(empty_open(&none, NULL), 0);
+    assert_int_equal(empty_open(EMPTY_READ_ONLY, &none, NULL), 0);
     drv_plug(&w->d, &blk_ops, blk_new(none, NULL, NULL));
     w->disk.closed = true; /* never was */
     drv_start(&w->d, F_FLUSH);
@@ -475,6 +475,28 @@ static void a_disk_put_into_an_empty_drive_is_told(void **state)
     assert_int_not_equal(drv_reg(&x->d, 0xfc), generation);
     assert_int_equal(drv_reg(&x->d, 0x100), SECTORS);
     assert_int_equal(request(x, IN, 4, 512), OK);
+    void *p = w;
+    teardown(&p);
+    p = x;
+    teardown(&p);
+}
+
+static void a_drive_for_a_writable_disk_takes_one(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w)), *x = calloc(1, sizeof(*x));
+    struct block *none = NULL;
+
+    assert_int_equal(empty_open(EMPTY_WRITABLE, &none, NULL), 0);
+    drv_plug(&w->d, &blk_ops, blk_new(none, NULL, NULL));
+    w->disk.closed = true;                  /* never was */
+    drv_start(&w->d, F_FLUSH | 1ull << 13); /* DISCARD */
+    assert_int_equal(request(w, FLUSH, 0, 0), OK);
+    assert_int_equal(request(w, OUT, 0, 512), IOERR);
+    drv_ack(&w->d);
+    plug(x, false);
+    drv_move(&w->d, &x->d);
+    assert_int_equal(drv_reg(&x->d, 0x100), SECTORS);
+    assert_int_equal(request(x, OUT, 4, 512), OK);
     void *p = w;
     teardown(&p);
     p = x;
@@ -503,6 +525,7 @@ int main(void)
         T(the_configuration_tells_the_disk),
         T(state_moves_and_truncations_are_refused),
         cmocka_unit_test(a_disk_put_into_an_empty_drive_is_told),
+        cmocka_unit_test(a_drive_for_a_writable_disk_takes_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
