@@ -23,6 +23,8 @@ enum {
     NETCONF_MAX = 1024, /* networks of a store */
 };
 
+struct netlock;
+
 #define NETCONF_DEFAULT "bridge"
 
 struct netconf { /* owned: netconf_done() */
@@ -55,8 +57,9 @@ int netconf_create(const char *store, const char *name, const struct netconf_wan
 /* By name, id or the unique beginning of an id. -ENOENT "network X not found". */
 int netconf_find(const char *store, const char *text, struct netconf *out,
                  struct err *e) MUST_CHECK;
-/* By name; the default network is made when it is missing. */
-int netconf_use(const char *store, const char *name, struct netconf *out, struct err *e) MUST_CHECK;
+/* With the lock held, as netconf_find(); the default network is made when it is missing. */
+int netconf_use(const struct netlock *l, const char *name, struct netconf *out,
+                struct err *e) MUST_CHECK;
 /* All, by name; *list owned by the caller: netconf_done() each, free(). */
 int netconf_list(const char *store, struct netconf **list, size_t *n, struct err *e) MUST_CHECK;
 /* -EBUSY: containers are on it; -EPERM: the default one. */
@@ -65,6 +68,12 @@ int netconf_remove(const char *store, const char *text, struct err *e) MUST_CHEC
 /* A name's letters, and none that is a mode ("host", "none"...). -EINVAL. */
 int netconf_check_name(const char *name, struct err *e) MUST_CHECK;
 
+/* netplan.c: what is to be made of *w: id, interface, subnets that nothing else has. `list` are the
+ * networks there are. Errors of netconf_create(). */
+int netconf_plan(const char *name, const struct netconf_want *w, const struct netconf *list,
+                 size_t n, struct netconf *out, struct err *e) MUST_CHECK;
+
+/* netjson.c. -EBADMSG with the member's name. */
 json_t *netconf_to_json(const struct netconf *c); /* NULL = no memory */
 int netconf_from_json(const json_t *j, struct netconf *out, struct err *e) MUST_CHECK;
 

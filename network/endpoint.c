@@ -1,0 +1,291 @@
+#include "network/endpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "net/net.h"
+#include "network/bridge.h"
+#include "network/etcfiles.h"
+#include "network/netprog.h"
+#include "network/nameserver.h"
+#include "network/netns.h"
+#include "network/nftrules.h"
+#include "network/publish.h"
+
+static int open_folder(int dir, const char *name, struct err *e)
+{
+    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    return fd < 0 ? err_errno(e, -errno, "network %s", name) : fd;
+}
+
+/* --- what it gets */
+
+static int choose_one(const struct leases *all, const struct ipaddr *subnet,
+                      const struct ipaddr *range, const struct ipaddr *gateway, const char *wanted,
+                      uint8_t family, struct ipaddr *out, struct err *e)
+{
+    struct ipaddr a;
+    int r;
+
+    if (!wanted)
+        return subnet->family ? leases_pick(all, subnet, range, gateway, out, e) : 0;
+    r = ipaddr_parse(wanted, family, &a, e);
+    if (r == 0)
+        r = leases_check(all, subnet, gateway, &a, e);
+    if (r < 0)
+        return r;
+    a.bits = subnet->bits;
+    *out = a;
+    return 0;
+}
+
+static int choose_mac(const struct leases *all, const struct network_want *w,
+                      struct leases_entry *en, struct err *e)
+{
+    leases_mac(en->ip.family ? &en->ip : &en->ip6, en->mac);
+    if (!w->mac)
+        return 0;
+    int r = leases_parse_mac(w->mac, en->mac, e);
+    for (size_t i = 0; r == 0 && i < all->n; i++)
+        if (memcmp(all->v[i].mac, en->mac, sizeof(en->mac)) == 0)
+            r = err_set(e, -EADDRINUSE, "MAC address %s: address already in use", w->mac);
+    return r;
+}
+
+static int copy_words(struct strv *to, const char *what, char *const *from, unsigned max,
+                      struct err *e)
+{
+    for (char *const *s = from; s && *s; s++) {
+        int r = etcfiles_check_word(what, *s, e);
+
+        if (r == 0 && (strchr(*s, ',') || to->n == max))
+            r = err_set(e, -EINVAL, "%s '%s': not a name, or more than %u", what, *s, max);
+        if (r == 0)
+            r = strv_add(to, *s);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int copy_dns(struct strv *to, char *const *from, struct err *e)
+{
+    for (char *const *s = from; s && *s; s++) {
+        int r = ipaddr_parse(*s, 0, &(struct ipaddr){0}, e);
+
+        if (r < 0)
+            return r;
+    }
+    return copy_words(to, "DNS server", from, NETWORK_DNS_MAX, e);
+}
+
+static int describe(const struct network_want *w, struct leases_entry *en, struct err *e)
+{
+    snprintf(en->id, sizeof(en->id), "%s", w->id);
+    snprintf(en->name, sizeof(en->name), "%s", w->name ? w->name : "");
+    int r = copy_words(&en->alias, "network alias", w->alias, NETWORK_ALIASES_MAX, e);
+    if (r == 0 && w->hostname && en->alias.n < NETWORK_ALIASES_MAX &&
+        strncmp(w->hostname, w->id, strlen(w->hostname)) != 0 && !strpbrk(w->hostname, ", "))
+        r = strv_add(&en->alias, w->hostname);
+    return r == 0 ? copy_dns(&en->dns, w->dns, e) : r;
+}
+
+static int choose(const struct netconf *c, const struct leases *all, const struct network_want *w,
+                  struct leases_entry *en, struct err *e)
+{
+    int r = describe(w, en, e);
+
+    if (r == 0)
+        r = choose_one(all, &c->subnet, &c->range, &c->gateway, w->ip, AF_INET, &en->ip, e);
+    if (r == 0)
+        r = choose_one(all, &c->subnet6, &c->range6, &c->gateway6, w->ip6, AF_INET6, &en->ip6, e);
+    if (r == 0)
+        r = choose_mac(all, w, en, e);
+    bridge_port_name(c, w->id, w->machine, en->interface);
+    return r;
+}
+
+static int choose_ports(const struct netconf *c, const struct network_want *w,
+                        struct leases_entry *en, struct network_lease *l, struct err *e)
+{
+    if (w->n_ports == 0)
+        return 0;
+    if (c->internal)
+        return err_set(e, -EINVAL, "network %s is internal: no port of it can be published",
+                       c->name);
+    int r = publish_hold(w, l, e);
+    if (r < 0)
+        return r;
+    en->port = malloc(l->n_ports * sizeof(*en->port));
+    if (!en->port)
+        return err_errno(e, -ENOMEM, "ports");
+    memcpy(en->port, l->port, l->n_ports * sizeof(*en->port));
+    en->n_ports = l->n_ports;
+    return 0;
+}
+
+/* --- making it */
+
+static int plug_tap(const struct netconf *c, const struct leases_entry *en, unsigned queues,
+                    struct network_lease *l, struct err *e)
+{
+    unsigned pairs = queues == 0 ? 1 : queues > NET_PAIRS_MAX ? NET_PAIRS_MAX : queues;
+    int r = tap_open(en->interface, pairs, l->fd, e);
+
+    if (r < 0)
+        return r;
+    l->n_fds = pairs;
+    return bridge_plug_tap(c, en, e);
+}
+
+static int make(const struct netconf *c, int folder, const struct network_want *w,
+                const struct leases_entry *en, int netns, const char *peer, bool way_out,
+                struct network_lease *l, struct err *e)
+{
+    int r = bridge_up(c, e);
+
+    if (r == 0)
+        r = bridge_admit(c, en, e);
+    if (r == 0 && netns >= 0)
+        r = bridge_plug(c, en, netns, peer, way_out, e);
+    else if (r == 0)
+        r = plug_tap(c, en, w->queues, l, e);
+    return r == 0 ? nameserver_start(c, folder, e) : r;
+}
+
+static void fill_lease(const struct netconf *c, const struct leases_entry *en,
+                       struct network_lease *l)
+{
+    snprintf(l->network, sizeof(l->network), "%s", c->name);
+    memcpy(l->mac, en->mac, sizeof(l->mac));
+    l->mtu = bridge_mtu(c);
+    if (en->ip.family) {
+        char text[IPADDR_TEXT];
+
+        snprintf(l->ip, sizeof(l->ip), "%.15s", ipaddr_text(&en->ip, text));
+        if (!c->internal)
+            snprintf(l->gateway, sizeof(l->gateway), "%.15s", ipaddr_text(&c->gateway, text));
+        l->prefix = en->ip.bits;
+    }
+    if (en->ip6.family) {
+        ipaddr_text(&en->ip6, l->ip6);
+        if (!c->internal)
+            ipaddr_text(&c->gateway6, l->gateway6);
+        l->prefix6 = en->ip6.bits;
+    }
+}
+
+static int make_texts(const struct netconf *c, const struct network_want *w,
+                      struct network_lease *l, struct err *e)
+{
+    char gw[IPADDR_TEXT], gw6[IPADDR_TEXT];
+    const char *const servers[] = {
+        c->gateway.family ? ipaddr_text(&c->gateway, gw) : ipaddr_text(&c->gateway6, gw6), NULL};
+
+    return etcfiles_make(w, servers, l, e);
+}
+
+static void undo(const struct netconf *c, int folder, struct leases *all, struct leases_entry *en)
+{
+    bridge_unplug(c, en);
+    leases_remove(all, en);
+    if (all->n == 0) {
+        nameserver_stop(folder);
+        bridge_down(c);
+    }
+    /* Last: until then the next one would find it and undo it again. */
+    (void)leases_save(folder, all, NULL);
+}
+
+int endpoint_make(const struct netlock *lock, const struct netconf *c, const struct network_want *w,
+                  int netns, const char *peer, bool way_out, struct network_lease *l, struct err *e)
+{
+    CLEANUP(fd) int folder = open_folder(lock->dir, c->name, e);
+    struct leases all = {0};
+    struct leases_entry en = {0}, *placed = NULL;
+    int r = folder < 0 ? folder : leases_load(folder, &all, e);
+
+    if (r == 0)
+        r = choose(c, &all, w, &en, e);
+    if (r == 0)
+        r = choose_ports(c, w, &en, l, e);
+    if (r == 0)
+        r = leases_add(&all, &en, e);
+    leases_entry_done(&en);
+    if (r == 0) {
+        placed = &all.v[all.n - 1];
+        r = leases_save(folder, &all, e);
+    }
+    if (r == 0)
+        r = make(c, folder, w, placed, netns, peer, way_out, l, e);
+    if (r == 0) {
+        fill_lease(c, placed, l);
+        r = make_texts(c, w, l, e);
+    }
+    if (r < 0 && placed)
+        undo(c, folder, &all, placed);
+    leases_done(&all);
+    return r;
+}
+
+/* --- user mode */
+
+int endpoint_note_helper(const struct netlock *lock, const struct network_want *w,
+                         const struct network_lease *l, struct err *e)
+{
+    if (mkdirat(lock->dir, ENDPOINT_USER, 0755) < 0 && errno != EEXIST)
+        return err_errno(e, -errno, ENDPOINT_USER);
+    CLEANUP(fd) int folder = open_folder(lock->dir, ENDPOINT_USER, e);
+    struct leases all = {0};
+    struct leases_entry en = {.helper = l->helper, .helper_start = netprog_start_time(l->helper)};
+    int r = folder < 0 ? folder : leases_load(folder, &all, e);
+
+    memcpy(en.mac, l->mac, sizeof(en.mac));
+    snprintf(en.id, sizeof(en.id), "%s", w->id);
+    snprintf(en.name, sizeof(en.name), "%s", w->name ? w->name : "");
+    if (r == 0)
+        r = leases_add(&all, &en, e);
+    if (r == 0)
+        r = leases_save(folder, &all, e);
+    leases_done(&all);
+    return r;
+}
+
+/* --- undoing it */
+
+static int undo_bridge(const struct netlock *lock, int folder, const char *name, struct leases *all,
+                       struct leases_entry *en)
+{
+    struct netconf c;
+
+    if (netconf_use(lock, name, &c, NULL) < 0)
+        return 0;
+    undo(&c, folder, all, en);
+    netconf_done(&c);
+    return 1;
+}
+
+int endpoint_undo(const struct netlock *lock, const char *folder, const char *id)
+{
+    CLEANUP(fd) int fd = open_folder(lock->dir, folder, NULL);
+    struct leases all = {0};
+    struct leases_entry *en =
+        fd < 0 || leases_load(fd, &all, NULL) < 0 ? NULL : leases_find(&all, id);
+    int found = 0;
+
+    if (en && strcmp(folder, ENDPOINT_USER) == 0) {
+        netprog_end(en->helper, en->helper_start);
+        leases_remove(&all, en);
+        (void)leases_save(fd, &all, NULL);
+        found = 1;
+    } else if (en) {
+        found = undo_bridge(lock, fd, folder, &all, en);
+    }
+    leases_done(&all);
+    return found;
+}
