@@ -534,18 +534,34 @@ static int look(void *ctx, const char *parent, unsigned controller)
     return 1;
 }
 
-int cgroup_find(const struct cgroup_host *h, const char *id, struct cgroup *out, struct err *e)
+static int find(const struct cgroup_host *h, const char *name, struct cgroup *out, struct err *e)
 {
-    char name[CGROUP_ID_MAX + sizeof(CGROUP_PREFIX)];
     struct cgroup c = {.layout = h->layout};
     struct search s = {.host = h, .name = name, .out = &c};
 
-    if (!good_id(id))
-        return err_set(e, -EINVAL, "'%.80s' cannot name a control group", id);
-    snprintf(name, sizeof(name), CGROUP_PREFIX "%s", id);
     (void)each_parent(h, look, &s);
     if (!s.any)
         return err_set(e, -ENOENT, "no control group %s", name);
     *out = c;
     return 0;
+}
+
+int cgroup_find(const struct cgroup_host *h, const char *id, struct cgroup *out, struct err *e)
+{
+    char name[CGROUP_ID_MAX + sizeof(CGROUP_PREFIX)];
+
+    if (!good_id(id))
+        return err_set(e, -EINVAL, "'%.80s' cannot name a control group", id);
+    snprintf(name, sizeof(name), CGROUP_PREFIX "%s", id);
+    return find(h, name, out, e);
+}
+
+int cgroup_find_at(const struct cgroup_host *h, const char *path, struct cgroup *out, struct err *e)
+{
+    struct cgroup_host top = *h;
+
+    if (!good_path(path))
+        return err_set(e, -EINVAL, "'%.80s' cannot be the path of a control group", path);
+    memcpy(top.own, top.top, sizeof(top.own));
+    return path[0] == '/' ? find(&top, path + 1, out, e) : find(h, path, out, e);
 }

@@ -70,6 +70,7 @@ struct cgroup_limits {
     int64_t memory_bytes; /* -1 = none */
     int64_t
         memory_swap_bytes; /* memory and swap together, as docker and OCI v1 have it; -1 = none */
+    bool swap_optional;    /* a kernel that cannot limit swap is no failure */
     int64_t memory_reservation_bytes;
     int64_t cpu_quota_us; /* in a period; --cpus 1.5 is 150000; -1 = none */
     uint64_t cpu_period_us;
@@ -147,5 +148,8 @@ int cgroup_each(const struct cgroup_host *h, void (*each)(void *ctx, const char 
 /* The group of `id` as it is found: for one whose struct was lost. -ENOENT. */
 int cgroup_find(const struct cgroup_host *h, const char *id, struct cgroup *out,
                 struct err *e) MUST_CHECK;
+/* The same for one of cgroup_make_at(). */
+int cgroup_find_at(const struct cgroup_host *h, const char *path, struct cgroup *out,
+                   struct err *e) MUST_CHECK;
 
 #endif

@@ -66,6 +66,14 @@ static int set_bytes(const struct cgroup *c, const char *file, int64_t v, struct
     return set(c, CGROUP_MEMORY, file, text, e);
 }
 
+static int set_memsw(const struct cgroup *c, const struct cgroup_limits *l, struct err *e)
+{
+    struct err why = {0};
+    int r = set_bytes(c, v1_memsw, l->memory_swap_bytes, &why);
+
+    return r == -EOPNOTSUPP && l->swap_optional ? 0 : r < 0 ? err_set(e, r, "%s", why.msg) : 0;
+}
+
 /* v1 keeps memory <= memory and swap at every moment: the order depends on where they come from. */
 static int apply_memory_v1(const struct cgroup *c, const struct cgroup_limits *l, struct err *e)
 {
@@ -78,11 +86,11 @@ static int apply_memory_v1(const struct cgroup *c, const struct cgroup_limits *l
         swap_first = l->memory_bytes < 0 || (uint64_t)l->memory_bytes > now;
     }
     if (swap_first)
-        r = set_bytes(c, v1_memsw, l->memory_swap_bytes, e);
+        r = set_memsw(c, l, e);
     if (r == 0 && l->memory_bytes)
         r = set_bytes(c, v1_limit, l->memory_bytes, e);
     if (r == 0 && l->memory_swap_bytes && !swap_first)
-        r = set_bytes(c, v1_memsw, l->memory_swap_bytes, e);
+        r = set_memsw(c, l, e);
     if (r == 0 && l->memory_reservation_bytes)
         r = set_bytes(c, "memory.soft_limit_in_bytes", l->memory_reservation_bytes, e);
     return r;
@@ -100,9 +108,13 @@ static int apply_memory_v2(const struct cgroup *c, const struct cgroup_limits *l
 
         if (swap > 0 && l->memory_bytes > 0)
             swap -= l->memory_bytes;
-        r = set_bytes(c, "memory.swap.max", swap, e);
-        if (r == -EOPNOTSUPP && swap == 0)
+        struct err why = {0};
+
+        r = set_bytes(c, "memory.swap.max", swap, &why);
+        if (r == -EOPNOTSUPP && (swap == 0 || l->swap_optional))
             r = 0; /* no swap in this kernel: there is nothing to forbid */
+        if (r < 0)
+            return err_set(e, r, "%s", why.msg);
     }
     if (r == 0 && l->memory_reservation_bytes)
         r = set_bytes(c, "memory.low", l->memory_reservation_bytes, e);

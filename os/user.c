@@ -143,7 +143,7 @@ static bool member_line(void *ctx, char **f)
     return q->u->n_groups == USER_GROUPS_MAX;
 }
 
-static int find_group(const char *name, const char *path, gid_t *gid, struct err *e)
+int user_find_group(const char *name, const char *path, gid_t *gid, struct err *e)
 {
     struct group_query q = {.name = name};
 
@@ -186,7 +186,7 @@ int user_find(const char *spec, const char *passwd_path, const char *group_path,
         }
     }
     if (colon && colon[1]) { /* replaces all of the user's groups */
-        int r = find_group(colon + 1, group_path, &u->gid, e);
+        int r = user_find_group(colon + 1, group_path, &u->gid, e);
 
         if (r < 0)
             return r;

@@ -20,5 +20,7 @@ struct user {
  * be absent). Errors: -EINVAL unknown name or number out of range. */
 int user_find(const char *spec, const char *passwd_path, const char *group_path, struct user *u,
               struct err *e) MUST_CHECK;
+/* A group by name or number. Errors as above. */
+int user_find_group(const char *name, const char *group_path, gid_t *gid, struct err *e) MUST_CHECK;
 
 #endif

@@ -115,6 +115,14 @@ static int find_user(struct finish *f, struct err *e)
         return err_set(e, -E2BIG, "more than %d additional groups", USER_GROUPS_MAX);
     for (size_t i = 0; i < u->n_groups; i++)
         f->user.groups[f->user.n_groups++] = u->groups[i];
+    for (const char *const *v = u->more_groups; v && *v; v++) {
+        if (f->user.n_groups == USER_GROUPS_MAX)
+            return err_set(e, -E2BIG, "more than %d additional groups", USER_GROUPS_MAX);
+        int r = user_find_group(*v, "/etc/group", &f->user.groups[f->user.n_groups++], e);
+
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
 

@@ -84,7 +84,7 @@ static int make_tree(struct plan *p, unsigned i, struct err *e)
     struct err why = {0};
 
     if (mounts_is_bind(m))
-        return p->source[i] >= 0 ? take_fd(&p->source[i]) : mounts_source(m, e);
+        return take_fd(&p->source[i]);
     if (!m->type)
         return err_set(e, -EINVAL, "mount %s: no type", m->target);
     int tree = fsmount_new(m->type, m->source, m->data, fsmount_attrs(m->flags), &why);

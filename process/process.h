@@ -45,7 +45,7 @@ enum {
     PROCESS_MOUNTS_MAX = 256,
     PROCESS_PATHS_MAX = 128, /* of masked and of read-only paths, each */
     PROCESS_MAPS_MAX = 32,   /* of one kind of id */
-    PROCESS_DEVICES_MAX = 64,
+    PROCESS_DEVICES_MAX = 1024,
     PROCESS_SYSCTLS_MAX = 64,
     PROCESS_GROUPS_MAX = 1024,
     PROCESS_PASS_FDS_MAX = 32,
@@ -140,6 +140,8 @@ struct process_user {
     gid_t gid;
     const gid_t *groups; /* additionalGids */
     size_t n_groups;
+    const char *const
+        *more_groups; /* names or numbers, resolved as `name`; NULL-terminated, or NULL */
     mode_t umask;
     bool has_umask; /* false = 022 */
 };

@@ -142,6 +142,20 @@ struct console {
     int master, slave; /* owned; -1 = none */
 };
 
+/* Those the parent could not open; before the root lies over the container's folder, in which some
+ * of them may be. */
+static int open_sources(struct plan *p, struct err *e)
+{
+    for (size_t i = 0; i < p->conf->n_mounts; i++) {
+        if (p->source[i] >= 0 || !mounts_is_bind(&p->conf->mounts[i]))
+            continue;
+        p->source[i] = mounts_source(&p->conf->mounts[i], e);
+        if (p->source[i] < 0)
+            return p->source[i];
+    }
+    return 0;
+}
+
 static int build_root(struct plan *p, struct console *tty, struct err *e)
 {
     CLEANUP(fd) int root = -1;
@@ -151,7 +165,9 @@ static int build_root(struct plan *p, struct console *tty, struct err *e)
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
         return err_errno(e, -errno, "mount namespace");
     umask(0);
-    int r = rootfs_make(p, &root, e);
+    int r = open_sources(p, e);
+    if (r == 0)
+        r = rootfs_make(p, &root, e);
     if (r == 0)
         r = mounts_make(p, root, e);
     if (r == 0)

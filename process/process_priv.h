@@ -76,7 +76,7 @@ struct plan {
     int listener;                   /* the socket "start"; owned */
     int last;                       /* sealed memfd with the program of process/last; owned */
     int image;                      /* rootimage_mount(); -1 = none or to be served; owned */
-    int source[PROCESS_MOUNTS_MAX]; /* detached trees of binds; -1 = the child opens it; owned */
+    int source[PROCESS_MOUNTS_MAX]; /* detached trees of binds; owned */
     int enter[CGROUP_CONTROLLERS + 1];
     unsigned n_enter; /* of cgroup_open_enter(); owned */
     struct cgroup_host host;
