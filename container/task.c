@@ -2,5 +2,5 @@
 
 const struct task_ops *task_class(const struct spec *s)
 {
-    return s->isolation == SPEC_VM ? &task_vm : NULL;
+    return s->isolation == SPEC_VM ? &task_vm : &task_process;
 }

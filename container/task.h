@@ -46,6 +46,9 @@ struct task_conf {            /* borrowed until task_free() */
     const char *rootfs, *fstype;     /* the image's file system image */
     const char *kernel, *kernel_dir; /* VM: its file; its folder with modules, NULL = none */
     const struct network_lease *net; /* NULL = none */
+    /* Process class: its namespaces are made, its command does not run yet: network_plug(). `pid`
+     * is in them. May be NULL. */
+    int (*plug)(void *ctx, pid_t pid, struct err *e);
     /* A task makes its own control group, "kiln-ID" (jail/cgroup.h), so that cgroup_find() finds it
      * after a crash. */
     bool with_stdin;     /* input will come; else it reads /dev/null */
@@ -104,6 +107,6 @@ struct task {
 };
 
 extern const struct task_ops task_vm, task_process;
-const struct task_ops *task_class(const struct spec *s); /* NULL: not in this program */
+const struct task_ops *task_class(const struct spec *s);
 
 #endif
