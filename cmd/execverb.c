@@ -70,7 +70,7 @@ static int exec_in(const char *name, char **argv, const struct exec_args *a)
         say("the input device is not a terminal");
         return EXIT_KILN;
     }
-    if (record_find(NULL, name, RECORD_LOOK, &r, &e) < 0)
+    if (record_find_running(NULL, name, &r, &e) < 0)
         return say_err(&e, EXIT_KILN);
     const struct exec_conf c = {
         .argv = (const char *const *)argv,

@@ -131,7 +131,7 @@ static int stop_machine(const char *name, struct err *e)
 
     json_decref(out);
     json_decref(req);
-    if (rc < 0 && rc != -ENOENT)
+    if (rc != -ENOENT)
         *e = none;
     return rc;
 }

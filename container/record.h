@@ -112,6 +112,12 @@ int record_create(const char *root, const char *name, struct spec *s, struct rec
 /* By name, id, or unique beginning of an id. -ENOENT "no such container: X"; -EINVAL: several. */
 int record_find(const char *root, const char *text, enum record_use use, struct record *r,
                 struct err *e) MUST_CHECK;
+/* A running machine of a container's kind that has no record, as one: a fork, or one restored. Its
+ * spec says nothing. By name, id or unique beginning. -ENOENT; -ENOTSUP: it has no agent. */
+int record_of_machine(const char *text, struct record *r, struct err *e) MUST_CHECK;
+/* record_find() to look, or else record_of_machine(). */
+int record_find_running(const char *root, const char *text, struct record *r,
+                        struct err *e) MUST_CHECK;
 /* All, newest first; *list owned by the caller: record_done() each, free(). A damaged one is left
  * out and counted in *damaged (may be NULL). */
 int record_list(const char *root, struct record **list, size_t *n, unsigned *damaged,

@@ -320,6 +320,29 @@ def test_fifty_copies_of_a_container_are_told_apart(w):
         stream.close()
 
 
+def test_user_code_in_a_copy_runs_as_nobody_else(w):
+    """What the container writes down is the same in all copies up to where they were made, and then each one's own."""
+    good(w.run("sh", "-c", "i=0; while :; do i=$((i+1)); echo $i $(cat /proc/sys/kernel/hostname) >> /tmp/log; done",
+               flags=("-d", "--name", "p")))
+    wait_for(lambda: w.kiln("exec", "p", "test", "-s", "/tmp/log").returncode == 0, "the parent writes nothing")
+    names = good(w.kiln("exec", "p", "hostname"))
+    copies = good(w.kiln("fork", "p", "-n", "3")).split()
+    last = set()
+    for copy in copies:
+        wait_for(lambda: w.kiln("exec", copy, "sh", "-c", "grep -q $(hostname) /tmp/log").returncode == 0,
+                 "the copy writes nothing")
+        log = good(w.kiln("exec", copy, "cat", "/tmp/log")).splitlines()
+        mine = good(w.kiln("exec", copy, "hostname"))
+        assert mine not in names.split()
+        owners = [line.split()[1] for line in log]
+        same(sorted(set(owners)), sorted({names, mine}))
+        last.add(owners.index(mine))
+        same(set(owners[owners.index(mine):]), {mine})
+    same(len(last), 1)
+    stop(w, *copies)
+    good(w.kiln("rm", "-f", "p"))
+
+
 def refused(w, folder, *words):
     done = w.kiln("restore", "--console", "none", "--timeout", "60", str(folder) + "/")
     status(done, 125)
