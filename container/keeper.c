@@ -251,9 +251,14 @@ static int start(struct keeper *k, struct err *e)
     k->tc.deadline_ms = limit_ms != SPEC_UNSET ? k->timeout_at : 0;
     k->phase = KEEPER_STARTING;
     k->held = false;
-    int r = k->ops->start(&k->tc, &k->task, e);
+    int r = k->conf->task ? 0 : keeper_connect(k, e); /* a test's task has no network */
     if (r < 0)
+        return r == -ENOENT || r == -EACCES ? -EIO : r; /* not the command's */
+    r = k->ops->start(&k->tc, &k->task, e);
+    if (r < 0) {
+        keeper_disconnect(k);
         return r;
+    }
     k->phase = KEEPER_RUNNING;
     began(k);
     return 0;
@@ -273,6 +278,7 @@ static int end_run(struct keeper *k)
     k->health.next_ms = UINT64_MAX;
     k->ops->free(k->task);
     k->task = NULL;
+    keeper_disconnect(k);
     k->phase = KEEPER_OVER;
     if (k->timed_out)
         err_set(&k->lost, -ETIMEDOUT, "stopped: the time given with --timeout is over");

@@ -11,6 +11,7 @@
 #include "container/keeper.h"
 #include "container/backoff.h"
 #include "container/rundir.h"
+#include "network/network.h"
 #include "os/loop.h"
 
 enum {
@@ -49,6 +50,11 @@ struct keeper {
     struct loop *loop;
     struct loop_fd listen_h, signal_h;
     int alive, listen_fd, signal_fd;
+    bool connected; /* the lease is one */
+    struct network_want want;
+    struct network_lease lease;
+    struct network_port port[NETWORK_PORTS_MAX];
+    size_t n_ports;
     struct ctrlog log;
     struct peer *peers;       /* list */
     unsigned n_peers, n_full; /* n_full: peers that take no more output for now */
@@ -106,6 +112,12 @@ void peers_free(struct keeper *k);
 
 /* Answers, or has it answered later. */
 void request_serve(struct keeper *k, struct peer *p, const char *line);
+
+/* ---- keepnet.c */
+
+/* Errors as network_attach(); -ESRCH the container that is to be joined does not run. */
+int keeper_connect(struct keeper *k, struct err *e) MUST_CHECK;
+void keeper_disconnect(struct keeper *k);
 
 /* ---- keephealth.c */
 

@@ -95,6 +95,9 @@ int recover_settle(const char *root, struct record *r, struct err *e)
         end_process(s);
     if (task && task->recover)
         task->recover(r);
+    CLEANUP(mem) char *store = record_root(root);
+    if (store)
+        network_detach(store, r->id);
     if (s->run[0])
         remove_folder(s->run);
     if (r->spec.auto_remove) {
