@@ -8,6 +8,7 @@
 #include "cmd/verb.h"
 #include "container/events.h"
 #include "container/keeper.h"
+#include "container/volume.h"
 
 struct rm_args {
     bool force, volumes;
@@ -55,6 +56,8 @@ static int remove_locked(struct record *r, bool volumes, struct err *e)
     const char *more[] = {"image", r->spec.image ? r->spec.image : "", "name", r->name, NULL};
     int rc = record_remove(r, e);
 
+    if (rc == 0 && volumes)
+        volume_release(NULL, &r->spec);
     if (rc == 0)
         event_note(NULL, "container", "destroy", r->id, more);
     return rc;

@@ -18,6 +18,8 @@ struct verb {
     const struct command *command;
 };
 
+/* Of verbs in files named after them, with "verb" behind where another file has the name. */
+extern const struct command command_events, command_port, command_volume;
 extern const struct command command_attach, command_boot, command_check, command_exec, command_fork,
     command_images, command_import, command_kill, command_logs, command_pause, command_prune,
     command_pull, command_rename, command_restart, command_restore, command_rm, command_rmi,

@@ -22,6 +22,7 @@
 #include "container/keeperpriv.h"
 #include "container/recpriv.h"
 #include "container/signame.h"
+#include "container/volume.h"
 #include "os/fds.h"
 #include "proto/agent.h"
 #include "vm/vm.h"
@@ -478,6 +479,8 @@ static void clean_up(struct keeper *k)
     s->health = RECORD_HEALTH_NONE;
     if (k->rec->spec.auto_remove && !k->keep) {
         removed = record_relock(k->rec, NULL) == 0 && record_remove(k->rec, NULL) == 0;
+        if (removed)
+            volume_release(k->store, &k->rec->spec);
     }
     if (!removed)
         keeper_save(k);

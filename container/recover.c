@@ -14,6 +14,7 @@
 #include "container/recpriv.h"
 #include "container/rundir.h"
 #include "container/task.h"
+#include "container/volume.h"
 
 enum { KILLED = 128 + SIGKILL, DEAD_MS = 10000 };
 
@@ -103,6 +104,8 @@ int recover_settle(const char *root, struct record *r, struct err *e)
     if (r->spec.auto_remove) {
         int rc = record_remove(r, e);
 
+        if (rc == 0)
+            volume_release(root, &r->spec);
         return rc < 0 ? rc : err_set(e, -ENOENT, "no such container: %s", r->name);
     }
     clock_gettime(CLOCK_REALTIME, &now);
