@@ -95,7 +95,7 @@ static int told(struct world *w, const char *key, struct err *e)
     return r;
 }
 
-static int take_card(struct world *w, char *text, struct err *e)
+static int take_card(struct world *w, struct record *rec, char *text, struct err *e)
 {
     char *save = NULL, *word = strtok_r(text, "@", &save);
     struct network_lease *l = &w->lease;
@@ -110,6 +110,8 @@ static int take_card(struct world *w, char *text, struct err *e)
     l->n_fds = w->flag.card.pairs;
     for (unsigned i = 0; i < l->n_fds; i++)
         l->fd[i] = w->flag.card.fd[i];
+    if (w->flag.card.rx.bytes)
+        rec->spec.net_rate = (int64_t)w->flag.card.rx.bytes;
     memcpy(l->mac, w->flag.card.mac, sizeof(l->mac));
     while (r == 0 && (word = strtok_r(NULL, "@", &save)))
         r = told(w, word, e);
@@ -188,7 +190,7 @@ static int options(int argc, char **argv, struct world *w, struct record *rec, s
         r = strv_add(&rec->spec.env, *v);
     for (int i = optind + 2; r == 0 && i < argc; i++)
         r = strv_add(&rec->spec.argv, argv[i]);
-    return r == 0 ? take_card(w, argv[optind], e) : r;
+    return r == 0 ? take_card(w, rec, argv[optind], e) : r;
 }
 
 int main(int argc, char **argv)
