@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "container/procpriv.h"
+#include "os/jsonfile.h"
 #include "process/defaults.h"
 
 enum {
@@ -91,7 +92,7 @@ static int profile_file(const char *path, uint64_t caps, struct filter *out, str
         return err_errno(e, -errno, "opening seccomp profile (%s) failed", path);
     if (st.st_size > PROFILE_MAX)
         return err_set(e, -E2BIG, "seccomp profile %s: more than %d bytes", path, PROFILE_MAX);
-    json_t *j = json_loadfd(fd, JSON_REJECT_DUPLICATES, &je);
+    json_t *j = jsonfile_load(fd, JSON_REJECT_DUPLICATES, &je);
     if (!j)
         return err_set(e, -EINVAL, "decoding seccomp profile %s failed: line %d: %s", path, je.line,
                        je.text);

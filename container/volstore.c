@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "os/jsonfile.h"
 #include "container/record.h"
 #include "image/store_priv.h"
 
@@ -80,7 +81,7 @@ static void read_info(int dir, struct volstore *v)
     CLEANUP(fd) int fd = openat(dir, INFO_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat st;
     json_t *j = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= INFO_MAX
-                    ? json_loadfd(fd, 0, NULL)
+                    ? jsonfile_load(fd, 0, NULL)
                     : NULL;
     const json_t *labels = json_object_get(j, "labels");
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "os/jsonfile.h"
 
 static const char file_name[] = "names.json", file_new[] = "names.json.new";
 
@@ -146,7 +147,7 @@ int names_load(int dir, struct names *ret, struct err *e)
     }
     if (fd < 0)
         return err_errno(e, -errno, "names.json");
-    json_t *doc = json_loadfd(fd, 0, &why);
+    json_t *doc = jsonfile_load(fd, 0, &why);
     if (!json_is_object(doc)) {
         json_decref(doc);
         return err_set(e, -EBADMSG,
