@@ -96,7 +96,7 @@ int exec_run(const struct record *r, const struct exec_conf *c, struct err *e)
     struct exec x = {.r = r, .c = c, .signal_fd = -1};
     struct winsize ws = {.ws_row = 24, .ws_col = 80};
     struct termios saved;
-    bool raw = false;
+    bool raw = false, vm = r->spec.isolation == SPEC_VM;
     int status = 0, rc = check_running(r, e);
 
     signal(SIGPIPE, SIG_IGN);
@@ -109,14 +109,17 @@ int exec_run(const struct record *r, const struct exec_conf *c, struct err *e)
     if (rc == 0 && c->signals)
         rc = take_signals(&x, e);
     if (rc == 0)
-        rc = exec_vm_start(&x, e);
+        rc = vm ? exec_vm_start(&x, e) : exec_process_start(&x, e);
     if (rc == 0 && !c->detach) {
         raw = c->terminal && raw_mode(c->in, &saved);
-        rc = exec_vm_wait(&x, &status, e);
+        rc = vm ? exec_vm_wait(&x, &status, e) : exec_process_wait(&x, &status, e);
     }
     if (raw)
         tcsetattr(c->in, TCSADRAIN, &saved);
-    exec_vm_done(&x);
+    if (vm)
+        exec_vm_done(&x);
+    else
+        exec_process_done(&x);
     strv_done(&x.env);
     if (x.signal_fd >= 0) {
         close(x.signal_fd);

@@ -2,8 +2,9 @@
  * on descriptors of the caller.
  *
  * VM: a session of its own with the agent, over the machine's vsock socket. Process class:
- * process_exec(). Without `detach` the process belongs to the caller: when that dies, the process
- * is killed (docker leaves it behind); with `detach` it goes on by itself.
+ * process_exec(). Without `detach` the process belongs to the caller: a VM's is killed when that
+ * dies, one of the process class goes on when its caller was killed by SIGKILL (docker leaves both
+ * behind). With `detach` it goes on by itself.
  *
  * Thread: the caller's only one; exec_run() forks (process class) and polls until the process has
  * ended, so a keeper calls it in a child. */

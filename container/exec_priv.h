@@ -7,6 +7,8 @@
 #include "container/exec.h"
 #include "container/session.h"
 
+struct exec_process;
+
 struct exec {
     const struct record *r;
     const struct exec_conf *c;
@@ -14,9 +16,10 @@ struct exec {
     uint16_t rows, cols;
     int signal_fd; /* -1 = signals are the caller's */
     sigset_t old_mask;
-    int signal;  /* the last that came */
-    bool failed; /* the command was not executed: what the start said */
-    struct session *s;
+    int signal;             /* the last that came */
+    bool failed;            /* the command was not executed: what the start said */
+    struct session *s;      /* VM */
+    struct exec_process *p; /* process class */
 };
 
 /* Each class: the command runs when start returns 0; wait gives a status as of wait(2), and may
