@@ -24,7 +24,7 @@ static const struct verb verbs[] = {
     {.command = &command_run, .run = cmd_run},
     {.command = &command_create, .run = cmd_create},
     {.command = &command_exec},
-    {"ps", "[flags]", "list the machines that run", cmd_ps},
+    {.command = &command_ps},
     {.command = &command_start},
     {.command = &command_stop},
     {.command = &command_restart},

@@ -18,12 +18,35 @@ struct verb {
     const struct command *command;
 };
 
-/* Of verbs in files named after them, with "verb" behind where another file has the name. */
-extern const struct command command_events, command_port, command_volume;
-extern const struct command command_attach, command_boot, command_check, command_exec, command_fork,
-    command_images, command_import, command_kill, command_logs, command_pause, command_prune,
-    command_pull, command_rename, command_restart, command_restore, command_rm, command_rmi,
-    command_snapshot, command_start, command_stop, command_unpause, command_wait;
+/* One a line, of verbs in files named after them, with "verb" behind where another file has the
+ * name.
+ */
+extern const struct command command_attach;
+extern const struct command command_boot;
+extern const struct command command_check;
+extern const struct command command_events;
+extern const struct command command_exec;
+extern const struct command command_fork;
+extern const struct command command_images;
+extern const struct command command_import;
+extern const struct command command_kill;
+extern const struct command command_logs;
+extern const struct command command_pause;
+extern const struct command command_port;
+extern const struct command command_prune;
+extern const struct command command_ps;
+extern const struct command command_pull;
+extern const struct command command_rename;
+extern const struct command command_restart;
+extern const struct command command_restore;
+extern const struct command command_rm;
+extern const struct command command_rmi;
+extern const struct command command_snapshot;
+extern const struct command command_start;
+extern const struct command command_stop;
+extern const struct command command_unpause;
+extern const struct command command_volume;
+extern const struct command command_wait;
 
 /* Table in main.c. */
 int cmd_boot(int argc, char **argv);
