@@ -459,35 +459,41 @@ static int set_up(struct keeper *k, int starter, struct err *e)
     return r;
 }
 
-/* Nothing of it shall be left when clients hear of the end. */
+/* --rm. Somebody may have started it again, or removed it, since it counts as ended. */
+static void remove_record(struct keeper *k)
+{
+    if (record_relock(k->rec, NULL) < 0)
+        return;
+    if (!record_alive(k->rec) && record_remove(k->rec, NULL) == 0) {
+        volume_release(k->store, &k->rec->spec);
+        keeper_note(k, "destroy", NULL);
+    }
+    record_unlock(k->rec);
+}
+
+/* Nothing of it shall be left when clients hear of the end. What is written down comes first: who
+ * cannot reach the keeper any more reads there that it ended. */
 static void clean_up(struct keeper *k)
 {
     struct record_state *s = &k->rec->state;
-    bool removed = false;
 
     k->kill_at = k->lose_at = k->timeout_at = k->restart_at = UINT64_MAX;
-    loop_del(k->loop, &k->listen_h);
-    cleanup_fd(&k->listen_fd);
-    k->listen_fd = -1;
-    rundir_remove(&k->dir);
-    ctrlog_close(&k->log);
     s->status = s->started_ns ? RECORD_EXITED : RECORD_CREATED;
     s->keeper = s->pid = 0;
     s->pid_start = 0;
     s->run[0] = '\0';
     s->n_addresses = s->n_ports = 0;
     s->health = RECORD_HEALTH_NONE;
-    if (k->rec->spec.auto_remove && !k->keep) {
-        removed = record_relock(k->rec, NULL) == 0 && record_remove(k->rec, NULL) == 0;
-        if (removed)
-            volume_release(k->store, &k->rec->spec);
-    }
-    if (!removed)
-        keeper_save(k);
-    else
-        keeper_note(k, "destroy", NULL);
+    keeper_save(k);
+    loop_del(k->loop, &k->listen_h);
+    cleanup_fd(&k->listen_fd);
+    k->listen_fd = -1;
+    rundir_remove(&k->dir);
+    ctrlog_close(&k->log);
     cleanup_fd(&k->alive);
-    record_unlock(k->rec);
+    k->alive = -1;
+    if (k->rec->spec.auto_remove)
+        remove_record(k);
 }
 
 _Noreturn void keeper_main(struct keeper *k, int starter)

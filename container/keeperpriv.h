@@ -74,7 +74,6 @@ struct keeper {
     struct health health;
     struct probe probe;
     bool stopping; /* somebody asked to stop: no restart */
-    bool keep;     /* not to be removed with this end, even with --rm */
     /* Deadlines, CLOCK_MONOTONIC ms; UINT64_MAX = none. */
     uint64_t kill_at, lose_at, restart_at, timeout_at;
 };

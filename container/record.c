@@ -335,15 +335,23 @@ static int load(const char *root, int all, const char *id, struct record *r, str
     return rc < 0 && rc != -ENOENT ? err_wrap(e, rc, "container %.*s", RECORD_SHORT, id) : rc;
 }
 
-/* As it is, in truth: without the lock only what is told is put right, if somebody else has it. */
+/* Speaks of a keeper that is gone, or should be gone itself (--rm). */
+static bool is_settled(const struct record *r)
+{
+    bool over = r->state.keeper == 0 && r->state.status == RECORD_EXITED;
+
+    return (r->state.keeper == 0 && !(over && r->spec.auto_remove)) || record_alive(r);
+}
+
+/* As it is, in truth. */
 static int settle(const char *root, struct record *r, struct err *e)
 {
     bool locked = r->lock >= 0;
 
-    if (r->state.keeper == 0 || record_alive(r))
+    if (is_settled(r))
         return 0;
     int rc = locked ? 0 : record_relock(r, e);
-    if (rc == 0)
+    if (rc == 0 && !is_settled(r))
         rc = recover_settle(root, r, e);
     if (!locked)
         record_unlock(r);
@@ -480,11 +488,23 @@ void record_unlock(struct record *r)
     r->lock = -1;
 }
 
+/* A keeper that wrote down the end is about to go. */
+static void await_last_steps(const struct record *r)
+{
+    struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    CLEANUP(fd) int fd = openat(r->dir, "alive", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+    while (fd >= 0 && fcntl(fd, F_OFD_SETLKW, &l) < 0 && errno == EINTR) {
+    }
+}
+
 int record_relock(struct record *r, struct err *e)
 {
     if (r->lock < 0)
         r->lock = take_lock(r->dir, e);
     int rc = r->lock < 0 ? r->lock : record_refresh(r, e);
+    if (rc == 0 && r->state.keeper == 0 && record_alive(r))
+        await_last_steps(r);
     if (rc == -ENOENT)
         record_unlock(r);
     return rc;

@@ -139,7 +139,8 @@ int record_update(struct record *r, struct err *e) MUST_CHECK;
 int record_rename(struct record *r, const char *name, struct err *e) MUST_CHECK;
 /* With the lock, not running: its folder and its name, so that no moment shows half of one. */
 int record_remove(struct record *r, struct err *e) MUST_CHECK;
-/* Give the lock back, or take it and read the state anew. -ENOENT: it was removed meanwhile. */
+/* Give the lock back, or take it and read the state anew, once a keeper that wrote down the end is
+ * gone. -ENOENT: it was removed meanwhile. */
 void record_unlock(struct record *r);
 int record_relock(struct record *r, struct err *e) MUST_CHECK;
 

@@ -86,9 +86,6 @@ int recover_settle(const char *root, struct record *r, struct err *e)
 {
     struct record_state *s = &r->state;
     struct timespec now;
-
-    if (s->keeper == 0 || record_alive(r)) /* somebody was faster */
-        return 0;
     bool same = same_boot(s), ran = s->status != RECORD_CREATED && s->status != RECORD_EXITED;
     const struct task_ops *task = task_class(&r->spec);
 

@@ -13,9 +13,8 @@ int recstate_from_json(const json_t *j, struct record_state *s, struct err *e) M
 /* Two words that may be a name; `n` chooses among all. */
 void recname_make(uint64_t n, char out[RECORD_NAME_MAX + 1]);
 
-/* With the lock, the state just read: if it speaks of a keeper that is gone, clean up and write
- * down what became of the container. -ENOENT: which was to be removed with its end (--rm), and is.
- */
+/* With the lock, the state just read, which speaks of a keeper that is gone: clean up and write
+ * down what became of the container. -ENOENT: it was to be removed with its end (--rm), and is. */
 int recover_settle(const char *root, struct record *r, struct err *e) MUST_CHECK;
 
 /* The boot that runs now: boot_id of proc_sys_kernel(5); "" = not known. */

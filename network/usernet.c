@@ -193,7 +193,7 @@ static _Noreturn void child(char **argv, const int fd[PASTA_FDS], int out)
         if (high[i] >= 0 && dup2(high[i], i) < 0)
             _exit(126); /* forked child */
     fds_close_but((int[]){PASTA_NETNS, PASTA_USERNS, PASTA_PIDFILE}, 3);
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_DFL); /* pasta takes "was ignored" for a failure of signal(2) */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execvp(argv[0], argv);

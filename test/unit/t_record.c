@@ -60,7 +60,7 @@ static unsigned leftovers(void)
     snprintf(cmd, sizeof(cmd), "find %s/containers -mindepth 1 ! -name lock ! -name names | wc -l",
              root);
     assert_int_equal(t_sh(cmd, out, sizeof(out)), 0);
-    return (unsigned)atoi(out);
+    return (unsigned)strtoul(out, NULL, 10);
 }
 
 static void what_is_written_is_read(void **state)
