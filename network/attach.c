@@ -191,12 +191,18 @@ static int attach_bridge(const struct network_want *w, const char *name, struct 
         r = netconf_use(&lock, name, &c, e);
     if (r < 0)
         return r;
-    (void)endpoint_undo(&lock, c.name, w->id); /* what a killed keeper of it left */
+    (void)endpoint_undo(&lock, c.name, w->id, true); /* what a killed keeper of it left */
     CLEANUP(fd) int ns = w->machine ? -1 : netns_new(e);
     if (!w->machine && ns < 0)
         r = ns;
     if (r == 0)
         r = endpoint_make(&lock, &c, w, ns, "eth0", true, l, e);
+    /* Nobody chose the default network's subnet, so nobody minds another. */
+    if (r == -EADDRNOTAVAIL && strcmp(c.name, NETCONF_DEFAULT) == 0 &&
+        netconf_move(&lock, &c, NULL) == 0) {
+        network_lease_done(l);
+        r = endpoint_make(&lock, &c, w, ns, "eth0", true, l, e);
+    }
     netconf_done(&c);
     if (r < 0)
         return r;

@@ -149,12 +149,44 @@ static int add_network(const struct netconf *c, struct err *e)
     return r < 0 ? err_set(e, r, "%s", why.msg) : 0;
 }
 
+struct overlap {
+    const struct netconf *c;
+    struct ipaddr other;
+    bool found;
+};
+
+static void compare(void *ctx, const struct ipaddr *prefix)
+{
+    struct overlap *o = ctx;
+
+    if (!ipaddr_overlap(&o->c->subnet, prefix) && !ipaddr_overlap(&o->c->subnet6, prefix))
+        return;
+    o->found = true;
+    o->other = *prefix;
+}
+
+/* What was free when the network was made may not be now: then two interfaces would lead to one
+ * subnet, and answers get lost. */
+static int check_free(const struct netconf *c, struct rtnl *n, struct err *e)
+{
+    struct overlap o = {.c = c};
+    char text[IPADDR_CIDR_TEXT];
+    int r = rtnl_each_prefix(n, false, compare, &o, e);
+
+    return r == 0 && o.found
+               ? err_set(e, -EADDRNOTAVAIL, "its subnet overlaps %s, which this host has by now",
+                         ipaddr_cidr(&o.other, text))
+               : r;
+}
+
 static int set_up(const struct netconf *c, struct rtnl *n, struct err *e)
 {
     unsigned index = 0;
     uint8_t mac[6];
-    int r;
+    int r = check_free(c, n, e);
 
+    if (r < 0)
+        return r;
     leases_mac(c->gateway.family ? &c->gateway : &c->gateway6, mac);
     mac[0] ^= 0x08; /* not what a container with that address elsewhere has */
     r = rtnl_bridge(n, c->interface, mac, wanted_mtu(c, n), &index, e);
@@ -316,12 +348,17 @@ int bridge_plug_tap(const struct netconf *c, const struct leases_entry *en, stru
     return r < 0 ? err_wrap(e, r, "network %s", c->name) : 0;
 }
 
-void bridge_unplug(const struct netconf *c, const struct leases_entry *en)
+void bridge_forbid(const struct leases_entry *en)
+{
+    struct nft_element v[ENTRY_ELEMENTS];
+
+    nft_forget(v, entry_elements(en, v));
+}
+
+void bridge_unplug(const struct leases_entry *en)
 {
     CLEANUP(rtnl) struct rtnl n = RTNL_NONE;
-    struct nft_element v[ENTRY_ELEMENTS];
 
     if (en->interface[0] && rtnl_open(&n, NULL) == 0)
         (void)rtnl_delete(&n, en->interface, NULL);
-    nft_forget(v, entry_elements(en, v));
 }

@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "network/bridge.h"
 #include "network/endpoint.h"
 #include "network/leases.h"
+#include "network/minder.h"
 #include "network/netconf.h"
 #include "network/netlock.h"
 #include "network/netns.h"
@@ -37,7 +39,7 @@ static int detach_one(void *ctx, const char *folder)
 {
     const struct detach *d = ctx;
 
-    (void)endpoint_undo(d->lock, folder, d->id);
+    (void)endpoint_undo(d->lock, folder, d->id, false);
     return 0;
 }
 
@@ -57,6 +59,19 @@ struct recover {
     int removed;
 };
 
+/* Its minder was killed after the last container went. */
+static void take_down_idle(const struct netlock *lock, int fd, const char *folder)
+{
+    struct netconf c;
+
+    if (strcmp(folder, ENDPOINT_USER) == 0 || minder_runs(fd) ||
+        netconf_use(lock, folder, &c, NULL) < 0)
+        return;
+    if (if_nametoindex(c.interface))
+        bridge_down(&c);
+    netconf_done(&c);
+}
+
 static int recover_one(void *ctx, const char *folder)
 {
     struct recover *rec = ctx;
@@ -65,9 +80,11 @@ static int recover_one(void *ctx, const char *folder)
 
     if (fd < 0 || leases_load(fd, &all, NULL) < 0)
         return 0;
+    if (all.n == 0)
+        take_down_idle(rec->lock, fd, folder);
     for (size_t i = 0; i < all.n; i++)
         if (!rec->alive(rec->ctx, all.v[i].id))
-            rec->removed += endpoint_undo(rec->lock, folder, all.v[i].id);
+            rec->removed += endpoint_undo(rec->lock, folder, all.v[i].id, true);
     leases_done(&all);
     return 0;
 }
@@ -171,7 +188,7 @@ int network_disconnect(const char *store, const char *id, const char *network, s
         r = netconf_use(&lock, network, &c, e);
     if (r < 0)
         return r;
-    if (endpoint_undo(&lock, c.name, id) == 0)
+    if (endpoint_undo(&lock, c.name, id, true) == 0)
         r = err_set(e, -ENOENT, "container %s is not connected to network %s", id, c.name);
     netconf_done(&c);
     return r;

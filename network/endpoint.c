@@ -11,7 +11,7 @@
 #include "network/bridge.h"
 #include "network/etcfiles.h"
 #include "network/netprog.h"
-#include "network/nameserver.h"
+#include "network/minder.h"
 #include "network/netns.h"
 #include "network/nftrules.h"
 #include "network/publish.h"
@@ -143,19 +143,24 @@ static int plug_tap(const struct netconf *c, const struct leases_entry *en, unsi
     return bridge_plug_tap(c, en, e);
 }
 
-static int make(const struct netconf *c, int folder, const struct network_want *w,
-                const struct leases_entry *en, int netns, const char *peer, bool way_out,
-                struct network_lease *l, struct err *e)
+struct place { /* where it goes */
+    int netns; /* -1: a tap */
+    const char *peer;
+    bool way_out;
+};
+
+static int make(const struct netconf *c, const struct network_want *w,
+                const struct leases_entry *en, const struct place *p, struct network_lease *l,
+                struct err *e)
 {
     int r = bridge_up(c, e);
 
     if (r == 0)
         r = bridge_admit(c, en, e);
-    if (r == 0 && netns >= 0)
-        r = bridge_plug(c, en, netns, peer, way_out, e);
-    else if (r == 0)
-        r = plug_tap(c, en, w->queues, l, e);
-    return r == 0 ? nameserver_start(c, folder, e) : r;
+    if (r < 0)
+        return r;
+    return p->netns >= 0 ? bridge_plug(c, en, p->netns, p->peer, p->way_out, e)
+                         : plug_tap(c, en, w->queues, l, e);
 }
 
 static void fill_lease(const struct netconf *c, const struct leases_entry *en,
@@ -180,34 +185,39 @@ static void fill_lease(const struct netconf *c, const struct leases_entry *en,
     }
 }
 
-static int make_texts(const struct netconf *c, const struct network_want *w,
+/* Without a name server of the network's the container asks those of the host. */
+static int make_texts(const struct netconf *c, const struct network_want *w, bool names,
                       struct network_lease *l, struct err *e)
 {
-    char gw[IPADDR_TEXT], gw6[IPADDR_TEXT];
+    char text[IPADDR_TEXT];
     const char *const servers[] = {
-        c->gateway.family ? ipaddr_text(&c->gateway, gw) : ipaddr_text(&c->gateway6, gw6), NULL};
+        ipaddr_text(c->gateway.family ? &c->gateway : &c->gateway6, text), NULL};
 
-    return etcfiles_make(w, servers, l, e);
+    return etcfiles_make(w, names ? servers : NULL, l, e);
 }
 
-static void undo(const struct netconf *c, int folder, struct leases *all, struct leases_entry *en)
+/* `links`: with the interface, which else goes with its namespace or its descriptors. */
+static void undo(const struct netconf *c, int folder, struct leases *all, struct leases_entry *en,
+                 bool links)
 {
-    bridge_unplug(c, en);
+    bridge_forbid(en);
+    if (links)
+        bridge_unplug(en);
     leases_remove(all, en);
-    if (all->n == 0) {
-        nameserver_stop(folder);
+    if (all->n == 0 && !minder_runs(folder))
         bridge_down(c);
-    }
     /* Last: until then the next one would find it and undo it again. */
     (void)leases_save(folder, all, NULL);
 }
 
-int endpoint_make(const struct netlock *lock, const struct netconf *c, const struct network_want *w,
-                  int netns, const char *peer, bool way_out, struct network_lease *l, struct err *e)
+static int place_it(const struct netlock *lock, const struct netconf *c,
+                    const struct network_want *w, const struct place *p, struct network_lease *l,
+                    struct err *e)
 {
     CLEANUP(fd) int folder = open_folder(lock->dir, c->name, e);
     struct leases all = {0};
     struct leases_entry en = {0}, *placed = NULL;
+    bool names = false;
     int r = folder < 0 ? folder : leases_load(folder, &all, e);
 
     if (r == 0)
@@ -222,15 +232,25 @@ int endpoint_make(const struct netlock *lock, const struct netconf *c, const str
         r = leases_save(folder, &all, e);
     }
     if (r == 0)
-        r = make(c, folder, w, placed, netns, peer, way_out, l, e);
+        r = make(c, w, placed, p, l, e);
+    if (r == 0)
+        r = minder_start(w->store, c, folder, &names, e);
     if (r == 0) {
         fill_lease(c, placed, l);
-        r = make_texts(c, w, l, e);
+        r = make_texts(c, w, names, l, e);
     }
     if (r < 0 && placed)
-        undo(c, folder, &all, placed);
+        undo(c, folder, &all, placed, true);
     leases_done(&all);
     return r;
+}
+
+int endpoint_make(const struct netlock *lock, const struct netconf *c, const struct network_want *w,
+                  int netns, const char *peer, bool way_out, struct network_lease *l, struct err *e)
+{
+    struct place p = {netns, peer, way_out};
+
+    return place_it(lock, c, w, &p, l, e);
 }
 
 /* --- user mode */
@@ -259,18 +279,18 @@ int endpoint_note_helper(const struct netlock *lock, const struct network_want *
 /* --- undoing it */
 
 static int undo_bridge(const struct netlock *lock, int folder, const char *name, struct leases *all,
-                       struct leases_entry *en)
+                       struct leases_entry *en, bool links)
 {
     struct netconf c;
 
     if (netconf_use(lock, name, &c, NULL) < 0)
         return 0;
-    undo(&c, folder, all, en);
+    undo(&c, folder, all, en, links);
     netconf_done(&c);
     return 1;
 }
 
-int endpoint_undo(const struct netlock *lock, const char *folder, const char *id)
+int endpoint_undo(const struct netlock *lock, const char *folder, const char *id, bool links)
 {
     CLEANUP(fd) int fd = open_folder(lock->dir, folder, NULL);
     struct leases all = {0};
@@ -284,7 +304,7 @@ int endpoint_undo(const struct netlock *lock, const char *folder, const char *id
         (void)leases_save(fd, &all, NULL);
         found = 1;
     } else if (en) {
-        found = undo_bridge(lock, fd, folder, &all, en);
+        found = undo_bridge(lock, fd, folder, &all, en, links);
     }
     leases_done(&all);
     return found;

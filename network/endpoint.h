@@ -26,7 +26,9 @@ int endpoint_note_helper(const struct netlock *lock, const struct network_want *
                          const struct network_lease *l, struct err *e) MUST_CHECK;
 
 /* Undo the place of container `id` in the folder of this name, a network or ENDPOINT_USER; the last
- * one takes the bridge with it. Returns 1 when there was one, 0 when not. */
-int endpoint_undo(const struct netlock *lock, const char *folder, const char *id);
+ * one takes the bridge with it (minder.h). `links`: its interface is deleted; else that is left to
+ * the end of the namespace or the descriptors it belongs to, which the kernel does behind our back
+ * in a tenth of the time. Returns 1 when there was one, 0 when not. */
+int endpoint_undo(const struct netlock *lock, const char *folder, const char *id, bool links);
 
 #endif

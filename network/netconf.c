@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "network/leases.h"
+#include "network/minder.h"
 #include "network/netlock.h"
 
 enum { JSON_BYTES_MAX = 1 << 20 }; /* of config.json */
@@ -207,9 +208,25 @@ int netconf_create(const char *store, const char *name, const struct netconf_wan
     return r < 0 ? r : create_in(l.dir, name, w, out, e);
 }
 
+static const struct netconf_want usual = {.ipv6 = true};
+
+int netconf_move(const struct netlock *l, struct netconf *c, struct err *e)
+{
+    struct netconf new;
+    CLEANUP(fd) int fd = open_folder(l->dir, c->name);
+
+    if (fd < 0 || unlinkat(fd, "config.json", 0) < 0)
+        return err_errno(e, -errno, "network %s", c->name);
+    int r = create_in(l->dir, c->name, &usual, &new, e);
+    if (r == 0) {
+        netconf_done(c);
+        *c = new;
+    }
+    return r;
+}
+
 int netconf_use(const struct netlock *l, const char *name, struct netconf *out, struct err *e)
 {
-    static const struct netconf_want usual = {.ipv6 = true};
     struct err why;
     int r = find_in(l->dir, name, out, &why);
 
@@ -243,7 +260,7 @@ int netconf_remove(const char *store, const char *text, struct err *e)
     if (r == 0 && unlinkat(fd, "config.json", 0) < 0)
         r = err_errno(e, -errno, "network %s", c.name);
     if (r == 0) {
-        (void)unlinkat(fd, "name-server", 0);
+        minder_stop(&c, fd);
         (void)unlinkat(l.dir, c.name, AT_REMOVEDIR);
     }
     netconf_done(&c);

@@ -60,6 +60,8 @@ int netconf_find(const char *store, const char *text, struct netconf *out,
 /* With the lock held, as netconf_find(); the default network is made when it is missing. */
 int netconf_use(const struct netlock *l, const char *name, struct netconf *out,
                 struct err *e) MUST_CHECK;
+/* With the lock held: other subnets for the default network, which nobody is on. */
+int netconf_move(const struct netlock *l, struct netconf *c, struct err *e) MUST_CHECK;
 /* All, by name; *list owned by the caller: netconf_done() each, free(). */
 int netconf_list(const char *store, struct netconf **list, size_t *n, struct err *e) MUST_CHECK;
 /* -EBUSY: containers are on it; -EPERM: the default one. */

@@ -40,12 +40,14 @@ int netlock_take(const char *store, struct netlock *l, struct err *e)
 {
     CLEANUP(netlock) struct netlock new = NETLOCK_NONE;
 
-    new.dir = netlock_folder(store, e);
-    if (new.dir < 0)
-        return new.dir;
-    new.fd = take(new.dir, "lock", e);
-    if (new.fd < 0)
-        return new.fd;
+    if (store) {
+        new.dir = netlock_folder(store, e);
+        if (new.dir < 0)
+            return new.dir;
+        new.fd = take(new.dir, "lock", e);
+        if (new.fd < 0)
+            return new.fd;
+    }
     if (geteuid() == 0) {
         new.host = take(AT_FDCWD, "/run/kiln-network.lock", e);
         if (new.host < 0)

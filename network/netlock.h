@@ -16,7 +16,7 @@ struct netlock { /* owned: netlock_give() */
 };
 #define NETLOCK_NONE ((struct netlock){-1, -1, -1})
 
-/* Waits for it. Makes the folder. */
+/* Waits for it. Makes the folder. `store` NULL: the host's part alone. */
 int netlock_take(const char *store, struct netlock *l, struct err *e) MUST_CHECK;
 void netlock_give(struct netlock *l);
 static inline void cleanup_netlock(struct netlock *l)

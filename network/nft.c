@@ -6,6 +6,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,6 +159,29 @@ static struct mnl_socket *open_socket(void)
     return nl;
 }
 
+static void *close_it(void *nl)
+{
+    mnl_socket_close(nl);
+    return NULL;
+}
+
+/* Closing a socket that deleted something waits until no processor can still see it (some ten
+ * milliseconds), for nobody's good: a thread of its own does that. */
+static void close_later(struct mnl_socket *nl)
+{
+    pthread_attr_t a;
+    pthread_t t;
+
+    if (pthread_attr_init(&a) != 0) {
+        mnl_socket_close(nl);
+        return;
+    }
+    (void)pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&t, &a, close_it, nl) != 0)
+        mnl_socket_close(nl);
+    pthread_attr_destroy(&a);
+}
+
 static int apply(enum nft_what what, const struct nft_element *v, size_t n)
 {
     __attribute__((cleanup(nft_socket_close))) struct mnl_socket *nl = open_socket();
@@ -174,7 +198,10 @@ static int apply(enum nft_what what, const struct nft_element *v, size_t n)
               ->nlmsg_len;
     if (mnl_socket_sendto(nl, buf, at) < 0)
         return -errno;
-    return hear(nl, n);
+    int r = hear(nl, n);
+    if (what == NFT_DELETE)
+        close_later(take_ptr(&nl));
+    return r;
 }
 
 int nft_apply(enum nft_what what, const struct nft_element *v, size_t n, struct err *e)
