@@ -49,6 +49,10 @@ bench-engine: all
 bench-start: all
 	@BUILD=$(BUILD) bench/start.py $(ARGS)
 
+# A process-class container against crun and runc, start to end.
+bench-process: all
+	@BUILD=$(BUILD) bench/process.py $(ARGS)
+
 fmt:
 	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
 
@@ -64,4 +68,4 @@ kernel-debian:
 clean:
 	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 
-.PHONY: all deps quickstart check asan fuzz bench bench-engine bench-start fmt install kernel kernel-debian clean
+.PHONY: all deps quickstart check asan fuzz bench bench-engine bench-start bench-process fmt install kernel kernel-debian clean

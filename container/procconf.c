@@ -256,6 +256,7 @@ static int set_root(const struct task_conf *c, struct procconf *p, struct err *e
                        "--storage-size: in this class the writable layer is a folder of the host, "
                        "which has no limit; with --storage-memory it has");
     p->conf.root.upper = c->rec->path;
+    p->conf.root.volatile_upper = s->auto_remove;
     return 0;
 }
 

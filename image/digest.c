@@ -7,8 +7,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/sha256.h"
 
-enum { READ_CHUNK = 1 << 16 }; /* bytes */
+enum {
+    READ_CHUNK = 1 << 16, /* bytes */
+    SMALL_MAX = 1 << 18,  /* bytes for which libcrypto is not worth loading */
+};
 
 struct digest {
     EVP_MD_CTX *md;
@@ -41,19 +45,25 @@ void digest_add(struct digest *d, const void *p, size_t n)
     BUG_ON(EVP_DigestUpdate(d->md, p, n) != 1);
 }
 
-void digest_end(struct digest *d, char out[DIGEST_MAX])
+static void write_hex(const uint8_t *sum, char out[DIGEST_MAX])
 {
     static const char digits[] = "0123456789abcdef";
-    uint8_t sum[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
 
-    BUG_ON(EVP_DigestFinal_ex(d->md, sum, &n) != 1 || n * 2 != DIGEST_HEX);
     memcpy(out, "sha256:", DIGEST_PREFIX);
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < SHA256_BYTES; i++) {
         out[DIGEST_PREFIX + 2 * i] = digits[sum[i] >> 4];
         out[DIGEST_PREFIX + 2 * i + 1] = digits[sum[i] & 15];
     }
     out[DIGEST_PREFIX + DIGEST_HEX] = '\0';
+}
+
+void digest_end(struct digest *d, char out[DIGEST_MAX])
+{
+    uint8_t sum[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+
+    BUG_ON(EVP_DigestFinal_ex(d->md, sum, &n) != 1 || n != SHA256_BYTES);
+    write_hex(sum, out);
 }
 
 bool digest_is_valid(const char *s)
@@ -69,8 +79,14 @@ const char *digest_hex(const char *s)
 
 int digest_of(const void *p, size_t n, char out[DIGEST_MAX])
 {
-    struct digest *d = digest_new();
+    uint8_t sum[SHA256_BYTES];
 
+    if (n <= SMALL_MAX) {
+        sha256(p, n, sum);
+        write_hex(sum, out);
+        return 0;
+    }
+    struct digest *d = digest_new();
     if (!d)
         return -ENOMEM;
     digest_add(d, p, n);

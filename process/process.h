@@ -87,6 +87,9 @@ struct process_root {
     /* The writable layer: a folder with (made when missing) upper/ and work/; or in memory.
      * Neither: an image is read-only, a folder is written itself. */
     const char *upper;
+    /* What is written to `upper` need not survive a crash of the host: it is not flushed to the
+     * disk when the container ends, which takes longer than all the rest. */
+    bool volatile_upper;
     bool tmpfs;
     uint64_t tmpfs_bytes; /* at most; 0 = half of the memory, as the kernel has it */
     bool readonly;        /* after all mounts are made */

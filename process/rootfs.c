@@ -96,13 +96,16 @@ static int overlay(struct plan *p, int lower, int layer, bool fresh, struct err 
     CLEANUP(fd) int work = openat(layer, "work", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (upper < 0 || work < 0)
         return err_errno(e, -errno, "writable layer");
+    /* What an overlay that was not flushed leaves, so that nobody takes it for sound. */
+    (void)unlinkat(work, "work/incompat/volatile", AT_REMOVEDIR);
     if (fresh)
         r = like_lower(lower, upper, e);
     if (r < 0)
         return r;
     snprintf(options, sizeof(options),
-             "lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d%s",
-             lower, upper, work, p->user_ns ? ",userxattr" : "");
+             "lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d%s%s",
+             lower, upper, work, p->user_ns ? ",userxattr" : "",
+             p->conf->root.volatile_upper ? ",volatile" : "");
     if (mount("overlay", p->conf->dir, "overlay", 0, options) < 0)
         return err_errno(e, -errno, "overlay of the image and its writable layer");
     return 0;
