@@ -48,13 +48,18 @@ static int connect_card(struct vm *vm, const struct vm_net *c, unsigned pairs, s
 static int add_served(struct vm *vm, const struct vm_net *c, struct err *e)
 {
     struct vulink *link = NULL;
+    int fd[NET_PAIRS_MAX] = {-1}, r = 0;
 
     if (c->pairs > 1)
         return err_set(e, -EINVAL, "%u queue pairs", c->pairs);
-    int r = vulink_new(c->vhost_socket, -1, vm->loop, &link, e);
+    if (!c->vhost_socket)
+        r = duplicate(c, 1, fd, e);
+    if (r == 0)
+        r = vulink_new(c->vhost_socket, fd[0], vm->loop, &link, e);
     struct vudev *d = r == 0 ? vunet_new(link, c->mac, c->mtu, vm->mem, vm->loop, e) : NULL;
     if (!d)
-        return err_wrap(e, r < 0 ? r : -EPROTO, "network card '%s'", c->vhost_socket);
+        return err_wrap(e, r < 0 ? r : -EPROTO, "network card '%s'",
+                        c->vhost_socket ? c->vhost_socket : "vhost-user");
     return devices_put(vm, &vunet_ops, d, e);
 }
 

@@ -50,8 +50,7 @@ enum vm_net_kind {
     VM_NET_NONE,   /* a card without a link, which a machine loaded from this one may get */
     VM_NET_TAP,    /* fd[]: tap descriptors, one a queue pair (net/net.h, tap_net()) */
     VM_NET_STREAM, /* fd[0]: passt's socket (stream_net()) */
-    VM_NET_VHOST,  /* a vhost-user back end listens on `vhost_socket`; RAM is then as with
-                      vm_disk.vhost */
+    VM_NET_VHOST,  /* a vhost-user back end; RAM is then as with vm_disk.vhost */
 };
 
 struct vm_net { /* a network card: virtio-net */
@@ -60,9 +59,10 @@ struct vm_net { /* a network card: virtio-net */
     uint16_t mtu;          /* told by the device; 0 = not, the guest has its own idea */
     unsigned pairs;        /* queue pairs, 1 to NET_PAIRS_MAX; 0 = 1 */
     int fd[NET_PAIRS_MAX]; /* borrowed during vm_new(), which duplicates them */
+    /* VM_NET_VHOST: where the back end listens, looked for again when it dies (which a process
+     * without sockets cannot do); NULL: fd[0] is connected to it. Without limits. */
     const char *vhost_socket;
-    struct rate_conf rx,
-        tx; /* limits, as the guest sees the directions; 0 = none. Not VM_NET_VHOST */
+    struct rate_conf rx, tx; /* limits, as the guest sees the directions; 0 = none */
 };
 
 struct vm_conf { /* borrowed during vm_new() */
