@@ -53,6 +53,10 @@ bench-start: all
 bench-process: all
 	@BUILD=$(BUILD) bench/process.py $(ARGS)
 
+# iperf3 and ping over a tap, beside QEMU's TCG: docs/performance.md. ARGS="--runs 5", ...
+bench-net: all
+	@BUILD=$(BUILD) bench/net.py $(ARGS)
+
 fmt:
 	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
 
@@ -68,4 +72,4 @@ kernel-debian:
 clean:
 	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 
-.PHONY: all deps quickstart check asan fuzz bench bench-engine bench-start bench-process fmt install kernel kernel-debian clean
+.PHONY: all deps quickstart check asan fuzz bench bench-engine bench-start bench-process bench-net fmt install kernel kernel-debian clean

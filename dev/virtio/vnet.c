@@ -198,10 +198,17 @@ static unsigned control_queue(const struct vnet *d)
     return d->port->features & F_MQ ? 2 * d->max_pairs : 2;
 }
 
-/* A driver spins until its command is obeyed. */
+/* A driver spins until its command is obeyed. A frame that comes alone among small ones
+ * (acknowledgements, pings) costs less than waking another thread for it; large ones are better
+ * copied beside the vCPU. */
 static bool vnet_at_once(void *dev, unsigned n)
 {
-    return n == control_queue(dev);
+    const struct vnet *d = dev;
+
+    if (n == control_queue(d))
+        return true;
+    return n % 2 == 1 && n / 2 < d->pairs && d->tx_small[n / 2] &&
+           (uint16_t)(vq_avail_idx(&d->port->q[n]) - d->port->q[n].next_avail) <= VNET_AT_ONCE;
 }
 
 static void vnet_kick(void *dev, unsigned n)

@@ -29,6 +29,7 @@ enum { /* feature bits, 5.1.3 */
        F_GUEST_ALL = F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN | F_GUEST_UFO,
 };
 
+enum { VNET_AT_ONCE = 4 /* frames */, VNET_SMALL = 2048 /* bytes */ };
 enum { VNET_RX_SEGS = NET_IOV_MAX - 1 };
 
 struct vnet_rx { /* chains taken from the queue, not yet filled */
@@ -60,7 +61,8 @@ struct vnet {
     struct vnet_rx rx[NET_PAIRS_MAX];
     struct vq_chain chain; /* the one being sent, or a command */
     struct iovec iov[NET_IOV_MAX];
-    bool tx_full[NET_PAIRS_MAX]; /* the backend had no room: writable() goes on */
+    bool tx_full[NET_PAIRS_MAX];  /* the backend had no room: writable() goes on */
+    bool tx_small[NET_PAIRS_MAX]; /* the last frame was one of VNET_SMALL bytes at most */
     struct vnet_limit rx_limit, tx_limit;
     struct clock *clock;
     struct timerq *timers;

@@ -51,6 +51,7 @@ void vnettx_run(struct vnet *d, unsigned pair)
             r = vq_push(q, d->chain.head, 0);
         if (r < 0)
             break;
+        d->tx_small[pair] = d->chain.out_len <= VNET_SMALL;
         bytes += d->chain.out_len;
         n++;
     }
