@@ -37,8 +37,9 @@ static void allow(int ruleset, const char *path, uint64_t rights, bool folder)
  * are read, where the user vouched for it. */
 static void confine_files(const struct disktext *d, const char *path)
 {
-    static const char *const system[] = {"/usr", "/lib", "/lib64", "/bin", "/etc"};
-    static const char *const kernel[] = {"/proc", "/sys", "/dev"};
+    static const char *const system[] = {"/usr", "/lib", "/lib64", "/bin"};
+    static const char *const other[] = {"/etc/ld.so.cache", "/dev/urandom"};
+    bool remote = d->where == DISK_AT_NBD || d->where == DISK_AT_RBD;
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     uint64_t handled = ABI_1 | (abi >= 3 ? LANDLOCK_ACCESS_FS_TRUNCATE : 0);
     struct landlock_ruleset_attr a = {.handled_access_fs = handled};
@@ -49,8 +50,11 @@ static void confine_files(const struct disktext *d, const char *path)
         return;
     for (size_t i = 0; i < ARRAY_LEN(system); i++)
         allow(set, system[i], RUN, true);
-    for (size_t i = 0; i < ARRAY_LEN(kernel); i++)
-        allow(set, kernel[i], READ, true);
+    for (size_t i = 0; i < ARRAY_LEN(other); i++)
+        allow(set, other[i], READ, false);
+    allow(set, "/sys", READ, true); /* limits of block devices */
+    if (remote)
+        allow(set, "/etc", READ, true); /* names, addresses, Ceph's configuration */
     allow(set, "/dev/null", (READ | WRITE) & handled, false); /* it tries locks on that */
     if (d->trusted && d->where == DISK_AT_FILE)
         allow(set, "/", READ, true);

@@ -273,6 +273,23 @@ def test_the_daemon_ends_with_the_machine(w):
     w.assert_no_processes()
 
 
+def test_the_daemon_is_confined(w):
+    path = qcow2(w)
+    p = subprocess.Popen(command(w, path, "do=records", "--name", "confined"), env=w.env, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE)
+    for line in p.stdout:
+        if line.startswith(b"record"):
+            break
+    (pid,) = daemons(w)
+    fields = dict(line.split(":\t") for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    same(int(fields["NoNewPrivs"]), 1)
+    assert int(fields["CapEff"], 16) & ~2 == 0, fields["CapEff"]  # CAP_DAC_OVERRIDE, and that of root's alone
+    assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    status(w.kiln("stop", "confined"), 0)
+    p.stdout.close()
+    p.wait()
+
+
 def test_a_machine_whose_daemon_dies_goes_on_standing(w):
     path = qcow2(w)
     p = subprocess.Popen(command(w, path, "do=records", "--name", "stands"), env=w.env, stdin=subprocess.DEVNULL,
