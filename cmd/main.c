@@ -50,6 +50,7 @@ static const struct verb verbs[] = {
     {.command = &command_snapshot},
     {"template", "ls|rm|make ...", "booted machines that run starts from", cmd_template},
     {.summary = "Networks and volumes"},
+    {.command = &command_network},
     {.command = &command_volume},
     {.summary = "This host"},
     {.command = &command_check},

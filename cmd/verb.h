@@ -31,6 +31,7 @@ extern const struct command command_images;
 extern const struct command command_import;
 extern const struct command command_kill;
 extern const struct command command_logs;
+extern const struct command command_network;
 extern const struct command command_pause;
 extern const struct command command_port;
 extern const struct command command_prune;

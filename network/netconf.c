@@ -235,6 +235,16 @@ int netconf_use(const struct netlock *l, const char *name, struct netconf *out, 
     return r < 0 ? err_set(e, r, "%s", why.msg) : 0;
 }
 
+int netconf_leases(const char *store, const struct netconf *c, struct leases *out, struct err *e)
+{
+    CLEANUP(fd) int dir = netlock_folder(store, e);
+    CLEANUP(fd) int fd = dir < 0 ? -1 : open_folder(dir, c->name);
+
+    if (dir < 0)
+        return dir;
+    return fd < 0 ? err_errno(e, fd, "network %s", c->name) : leases_load(fd, out, e);
+}
+
 int netconf_remove(const char *store, const char *text, struct err *e)
 {
     CLEANUP(netlock) struct netlock l = NETLOCK_NONE;

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/strv.h"
 #include "network/ipaddr.h"
+#include "network/leases.h"
 #include "network/network.h"
 
 enum {
@@ -64,6 +65,9 @@ int netconf_use(const struct netlock *l, const char *name, struct netconf *out,
 int netconf_move(const struct netlock *l, struct netconf *c, struct err *e) MUST_CHECK;
 /* All, by name; *list owned by the caller: netconf_done() each, free(). */
 int netconf_list(const char *store, struct netconf **list, size_t *n, struct err *e) MUST_CHECK;
+/* Who is on it. */
+int netconf_leases(const char *store, const struct netconf *c, struct leases *out,
+                   struct err *e) MUST_CHECK;
 /* -EBUSY: containers are on it; -EPERM: the default one. */
 int netconf_remove(const char *store, const char *text, struct err *e) MUST_CHECK;
 
