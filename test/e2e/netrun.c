@@ -201,6 +201,7 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     spec_init(&rec.spec);
+    rec.spec.storage_memory = true; /* it has no folder of its own */
     w.loop = loop_new(NULL, &e);
     int r = w.loop ? options(argc, argv, &w, &rec, &e) : -ENOMEM;
     if (r == 0)
