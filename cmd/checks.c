@@ -318,6 +318,14 @@ static void check_mksquashfs(struct check_result *r)
     needs_program(r, "mksquashfs", "squashfs-tools", "folders cannot be shared with -v");
 }
 
+static void check_qsd(struct check_result *r)
+{
+    needs_program(r, "qemu-storage-daemon", "qemu-system-common",
+                  "no disks in qcow2 and other formats, over NBD, or of Ceph");
+    if (r->status == CHECK_OK)
+        check_says(r, CHECK_OK, "qemu-storage-daemon");
+}
+
 static void check_store(struct check_result *r)
 {
     struct err e = {0};
@@ -374,6 +382,7 @@ const struct check_item checks_host[] = {
     {"store", check_store},
     {"skopeo", check_skopeo},
     {"mksquashfs", check_mksquashfs},
+    {"disk formats", check_qsd},
     {"cgroups", check_cgroups},
     {"user namespaces", check_userns},
     {"seccomp", check_seccomp},
