@@ -67,15 +67,12 @@ static int allow_some(scmp_filter_ctx f)
                   : r;
 }
 
-static int filter(struct err *e)
+/* Made while files can still be opened: the library itself is loaded by its first call. */
+static int make_filter(scmp_filter_ctx *f, struct err *e)
 {
-    scmp_filter_ctx f = seccomp_init(SCMP_ACT_KILL_PROCESS);
-    int r = f ? allow_some(f) : -ENOMEM;
+    *f = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    int r = *f ? allow_some(*f) : -ENOMEM;
 
-    if (r == 0)
-        r = seccomp_load(f);
-    if (f)
-        seccomp_release(f);
     return r < 0 ? err_errno(e, r, "seccomp") : 0;
 }
 
@@ -96,7 +93,7 @@ static int limit(struct err *e)
     return 0;
 }
 
-int dnsjail_enter(int root, pid_t parent, struct err *e)
+static int give_up(int root, pid_t parent, struct err *e)
 {
     int r = limit(e);
 
@@ -113,5 +110,22 @@ int dnsjail_enter(int root, pid_t parent, struct err *e)
         return err_set(e, -ESRCH, "its parent is gone");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return err_errno(e, -errno, "prctl");
-    return filter(e);
+    return 0;
+}
+
+int dnsjail_enter(int root, pid_t parent, struct err *e)
+{
+    scmp_filter_ctx f = NULL;
+    int r = make_filter(&f, e);
+
+    if (r == 0)
+        r = give_up(root, parent, e);
+    if (r == 0) {
+        r = seccomp_load(f);
+        if (r < 0)
+            r = err_errno(e, r, "seccomp");
+    }
+    if (f)
+        seccomp_release(f);
+    return r;
 }
