@@ -298,6 +298,7 @@ static void box_free(struct task *t)
         if (!b->exited)
             (void)waitpid(b->child.pid, NULL, 0);
         (void)!process_delete(&b->st, true, NULL);
+        process_child_reap(&b->child);
     }
     process_child_done(&b->child);
     close_input(b);

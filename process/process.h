@@ -207,9 +207,12 @@ struct process_child { /* owned: process_child_done() */
     pid_t pid;         /* a child of the caller, to be reaped by it */
     int pidfd;         /* readable = it ended */
     int terminal;      /* the master end; -1 = none */
+    pid_t server;      /* a child that serves the image and ends after the container; 0 = none */
 };
-#define PROCESS_CHILD_NONE ((struct process_child){0, -1, -1})
+#define PROCESS_CHILD_NONE ((struct process_child){0, -1, -1, 0})
 void process_child_done(struct process_child *c); /* closes; kills nothing */
+/* When the container is gone: wait for its server, too. */
+void process_child_reap(struct process_child *c);
 
 /* All is made and the init waits for process_start(). Its streams are those of conf->process.
  * Errors, each with a sentence: -EINVAL of the configuration; -ENOENT (a source, the root; the

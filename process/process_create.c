@@ -26,6 +26,13 @@ void process_child_done(struct process_child *c)
     *c = PROCESS_CHILD_NONE;
 }
 
+void process_child_reap(struct process_child *c)
+{
+    while (c->server > 0 && waitpid(c->server, NULL, 0) < 0 && errno == EINTR)
+        ;
+    c->server = 0;
+}
+
 /* ---- the configuration */
 
 static int check_sizes(const struct process_conf *c, struct err *e)
@@ -230,7 +237,7 @@ static int prepare_child(struct plan *p, pid_t pid, int sock, struct err *e)
 }
 
 /* Until the child is ready, or says why not. */
-static int converse(const struct plan *p, int sock, int *terminal, struct err *e)
+static int converse(const struct plan *p, int sock, struct process_child *child, struct err *e)
 {
     for (;;) {
         struct note n, answer = {.kind = NOTE_SERVED};
@@ -243,12 +250,13 @@ static int converse(const struct plan *p, int sock, int *terminal, struct err *e
             return err_errno(e, r, "the container's init");
         switch (n.kind) {
         case NOTE_READY:
-            *terminal = take_fd(&fd);
+            child->terminal = take_fd(&fd);
             return 0;
         case NOTE_FAILED:
             return err_set(e, n.err.code < 0 ? n.err.code : -EIO, "%s", n.err.msg);
         case NOTE_SERVE:
-            (void)!rootimage_serve(p->conf->root.image, fd, &answer.err);
+            if (child->server == 0)
+                (void)!rootimage_serve(p->conf->root.image, fd, &child->server, &answer.err);
             (void)!note_send(sock, &answer, -1);
             break;
         default:
@@ -290,7 +298,7 @@ static int run(struct plan *p, struct process_state *st, struct process_child *c
     child->pid = pid;
     int r = prepare_child(p, pid, ours, e);
     if (r == 0)
-        r = converse(p, ours, &child->terminal, e);
+        r = converse(p, ours, child, e);
     if (r == 0)
         r = remember(p, pid, st, e);
     if (r == 0) {
@@ -299,8 +307,9 @@ static int run(struct plan *p, struct process_state *st, struct process_child *c
             r = err_errno(e, -errno, "pidfd_open");
     }
     if (r < 0) {
-        process_child_done(child);
         end_child(pid);
+        process_child_reap(child);
+        process_child_done(child);
     }
     return r;
 }

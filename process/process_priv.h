@@ -63,8 +63,8 @@ int idmap_write(pid_t pid, const struct process_conf *c, struct err *e) MUST_CHE
 
 /* A detached read-only mount of `image`, owned by the caller. */
 int rootimage_mount(const char *image, const char *fstype, struct err *e) MUST_CHECK;
-/* Serve `image` on `fuse`, an open /dev/fuse that is mounted; returns when the server runs. */
-int rootimage_serve(const char *image, int fuse, struct err *e) MUST_CHECK;
+/* Serve `image` on `fuse`, an open /dev/fuse that is mounted, by *pid, a child of the caller. */
+int rootimage_serve(const char *image, int fuse, pid_t *pid, struct err *e) MUST_CHECK;
 
 /* ---- the child's plan */
 

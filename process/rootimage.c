@@ -7,7 +7,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -71,7 +70,7 @@ int rootimage_mount(const char *image, const char *fstype, struct err *e)
     return fsmount_new(fstype, path, "ro", fsmount_attrs(MS_RDONLY), e);
 }
 
-/* A grandchild, so that nobody waits for it: it ends when the container's mount does. */
+/* It ends when the container's mount does. */
 static _Noreturn void server(const char *image, int fuse)
 {
     char target[32];
@@ -105,26 +104,14 @@ static bool in_path(const char *name)
     return false;
 }
 
-int rootimage_serve(const char *image, int fuse, struct err *e)
+int rootimage_serve(const char *image, int fuse, pid_t *pid, struct err *e)
 {
-    int status;
-
     if (!in_path("squashfuse_ll") && !in_path("squashfuse"))
         return err_set(e, -ENOENT,
                        "without root an image is served by squashfuse, which is not installed "
                        "(package squashfuse)");
-    pid_t pid = fork();
-    if (pid < 0)
-        return err_errno(e, -errno, "fork");
-    if (pid == 0) {
-        pid = fork();
-        if (pid == 0)
-            server(image, fuse);
-        _exit(pid < 0); /* forked child */
-    }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0
-               ? 0
-               : err_set(e, -EAGAIN, "start the server of the image");
+    *pid = fork();
+    if (*pid == 0)
+        server(image, fuse);
+    return *pid < 0 ? err_errno(e, -errno, "start the server of the image") : 0;
 }

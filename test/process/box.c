@@ -256,6 +256,7 @@ void box_end(struct box *b)
         close(b->out_fd);
     b->out_fd = -1;
     assert_int_equal(waitpid(b->child.pid, &b->status, 0), b->child.pid);
+    process_child_reap(&b->child);
     process_child_done(&b->child);
     int r = process_delete(&b->st, true, &b->e);
     if (r < 0)
