@@ -32,6 +32,9 @@ int flags_console(void *yes, const char *value, struct err *e);       /* bool: "
 
 /* "KILL", "sigkill", "9" to a signal's number; -1 = there is none of the name. */
 int flags_signal_number(const char *text);
+/* Names without CAP_, NULL-terminated. */
+extern const char *const flags_capabilities[];
+
 /* Put a copy in a char * field, freeing what was there. -ENOMEM. */
 int flags_copy(void *text, const char *value, struct err *e);
 

@@ -9,47 +9,48 @@
 #include "container/spec.h"
 
 /* capabilities(7), in the order of their numbers. */
-static const char *const capabilities[] = {"CHOWN",
-                                           "DAC_OVERRIDE",
-                                           "DAC_READ_SEARCH",
-                                           "FOWNER",
-                                           "FSETID",
-                                           "KILL",
-                                           "SETGID",
-                                           "SETUID",
-                                           "SETPCAP",
-                                           "LINUX_IMMUTABLE",
-                                           "NET_BIND_SERVICE",
-                                           "NET_BROADCAST",
-                                           "NET_ADMIN",
-                                           "NET_RAW",
-                                           "IPC_LOCK",
-                                           "IPC_OWNER",
-                                           "SYS_MODULE",
-                                           "SYS_RAWIO",
-                                           "SYS_CHROOT",
-                                           "SYS_PTRACE",
-                                           "SYS_PACCT",
-                                           "SYS_ADMIN",
-                                           "SYS_BOOT",
-                                           "SYS_NICE",
-                                           "SYS_RESOURCE",
-                                           "SYS_TIME",
-                                           "SYS_TTY_CONFIG",
-                                           "MKNOD",
-                                           "LEASE",
-                                           "AUDIT_WRITE",
-                                           "AUDIT_CONTROL",
-                                           "SETFCAP",
-                                           "MAC_OVERRIDE",
-                                           "MAC_ADMIN",
-                                           "SYSLOG",
-                                           "WAKE_ALARM",
-                                           "BLOCK_SUSPEND",
-                                           "AUDIT_READ",
-                                           "PERFMON",
-                                           "BPF",
-                                           "CHECKPOINT_RESTORE"};
+const char *const flags_capabilities[] = {"CHOWN",
+                                          "DAC_OVERRIDE",
+                                          "DAC_READ_SEARCH",
+                                          "FOWNER",
+                                          "FSETID",
+                                          "KILL",
+                                          "SETGID",
+                                          "SETUID",
+                                          "SETPCAP",
+                                          "LINUX_IMMUTABLE",
+                                          "NET_BIND_SERVICE",
+                                          "NET_BROADCAST",
+                                          "NET_ADMIN",
+                                          "NET_RAW",
+                                          "IPC_LOCK",
+                                          "IPC_OWNER",
+                                          "SYS_MODULE",
+                                          "SYS_RAWIO",
+                                          "SYS_CHROOT",
+                                          "SYS_PTRACE",
+                                          "SYS_PACCT",
+                                          "SYS_ADMIN",
+                                          "SYS_BOOT",
+                                          "SYS_NICE",
+                                          "SYS_RESOURCE",
+                                          "SYS_TIME",
+                                          "SYS_TTY_CONFIG",
+                                          "MKNOD",
+                                          "LEASE",
+                                          "AUDIT_WRITE",
+                                          "AUDIT_CONTROL",
+                                          "SETFCAP",
+                                          "MAC_OVERRIDE",
+                                          "MAC_ADMIN",
+                                          "SYSLOG",
+                                          "WAKE_ALARM",
+                                          "BLOCK_SUSPEND",
+                                          "AUDIT_READ",
+                                          "PERFMON",
+                                          "BPF",
+                                          "CHECKPOINT_RESTORE",
+                                          NULL};
 
 static int add_cap(void *strv, const char *value, struct err *e)
 {
@@ -58,9 +59,9 @@ static int add_cap(void *strv, const char *value, struct err *e)
     bool known = strcasecmp(name, "ALL") == 0;
 
     suggest_init(&s, name, strlen(name));
-    for (size_t i = 0; i < ARRAY_LEN(capabilities); i++) {
-        known |= strcasecmp(name, capabilities[i]) == 0;
-        suggest_try(&s, capabilities[i]);
+    for (size_t i = 0; i < ARRAY_LEN(flags_capabilities) - 1; i++) {
+        known |= strcasecmp(name, flags_capabilities[i]) == 0;
+        suggest_try(&s, flags_capabilities[i]);
     }
     if (!known && suggest_best(&s))
         return err_set(e, -EINVAL, "there is no capability '%s'; did you mean %s?", value,

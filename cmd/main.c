@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "cmd/complete.h"
 #include "cmd/flag.h"
 #include "cmd/specflags.h"
 #include "cmd/suggest.h"
@@ -19,7 +20,7 @@
 
 /* One line a verb, below its heading; verbs with a command in a table of flags: {.command = &...}.
  */
-static const struct verb verbs[] = {
+const struct verb verbs_table[] = {
     {.summary = "Containers"},
     {.command = &command_run, .run = cmd_run},
     {.command = &command_create, .run = cmd_create},
@@ -48,7 +49,7 @@ static const struct verb verbs[] = {
     {.command = &command_fork},
     {.command = &command_restore},
     {.command = &command_snapshot},
-    {"template", "ls|rm|make ...", "booted machines that run starts from", cmd_template},
+    {.command = &command_template},
     {.summary = "Networks and volumes"},
     {.command = &command_network},
     {.command = &command_volume},
@@ -56,6 +57,7 @@ static const struct verb verbs[] = {
     {.command = &command_check},
     {.command = &command_prune},
 };
+const size_t verbs_n = ARRAY_LEN(verbs_table);
 
 static const char *name_of(const struct verb *v)
 {
@@ -69,8 +71,8 @@ static void usage(FILE *f)
     fputs("Usage: kiln COMMAND [ARGUMENTS]\n\n"
           "Runs container images in machines of their own.\n",
           f);
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-        const struct verb *v = &verbs[i];
+    for (size_t i = 0; i < verbs_n; i++) {
+        const struct verb *v = &verbs_table[i];
 
         if (!name_of(v)) {
             heading = v->summary;
@@ -86,9 +88,9 @@ static void usage(FILE *f)
 
 static const struct verb *find(const char *name)
 {
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-        if (name_of(&verbs[i]) && strcmp(name_of(&verbs[i]), name) == 0)
-            return &verbs[i];
+    for (size_t i = 0; i < verbs_n; i++) {
+        if (name_of(&verbs_table[i]) && strcmp(name_of(&verbs_table[i]), name) == 0)
+            return &verbs_table[i];
     }
     return NULL;
 }
@@ -98,9 +100,9 @@ static int unknown(const char *name)
     struct suggest s;
 
     suggest_init(&s, name, strlen(name));
-    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
-        if (name_of(&verbs[i]))
-            suggest_try(&s, name_of(&verbs[i]));
+    for (size_t i = 0; i < verbs_n; i++)
+        if (name_of(&verbs_table[i]))
+            suggest_try(&s, name_of(&verbs_table[i]));
     if (suggest_best(&s))
         say("'%s' is not a kiln command; did you mean '%s'? See 'kiln --help'.", name,
             suggest_best(&s));
@@ -174,6 +176,8 @@ int main(int argc, char **argv)
         strcmp(argv[1], "help") == 0) {
         return help(argc, argv);
     }
+    if (strcmp(argv[1], "__complete") == 0)
+        return complete_main(argc - 1, argv + 1);
     const struct verb *v = find(argv[1]);
     return v ? run(v, argc - 1, argv + 1) : unknown(argv[1]);
 }

@@ -1,13 +1,12 @@
 /* kiln template: the booted machines that kiln run starts from. */
 #include <errno.h>
-#include <getopt.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "cmd/flags.h"
+#include "cmd/format.h"
 #include "cmd/human.h"
 #include "cmd/verb.h"
 #include "container/template.h"
@@ -16,153 +15,180 @@
 #include "mem/mem.h"
 #include "vm/vm.h"
 
-static const char help[] =
-    "Usage: kiln template ls\n"
-    "       kiln template rm KEY...\n"
-    "       kiln template make [flags]\n\n"
-    "Templates are machines that have booted and were saved; kiln run starts from them instead of\n"
-    "booting. It makes what it needs at first use. ls lists them, rm removes, make makes one "
-    "now.\n\n"
-    "  -m, --memory SIZE    of the machine, as of kiln run (default 512m)\n"
-    "      --cpus N         virtual CPUs (default 1)\n"
-    "      --kernel PATH    guest kernel: a file, or a folder with its modules\n"
-    "      --engine NAME    that boots it: auto, kvm, bt or interp (default auto)\n"
-    "      --volumes        for runs with shared folders (-v)\n"
-    "  -h, --help           this text\n";
+enum { RAM_DEFAULT = 512 << 20 };
 
-enum { OPT_CPUS = 256, OPT_KERNEL, OPT_ENGINE, OPT_VOLUMES, RAM_DEFAULT = 512 << 20 };
+/* --- ls ---------------------------------------------------------------------- */
 
-static int list(const char *store, struct err *e)
+struct ls_args {
+    const char *format;
+    bool quiet;
+};
+
+static const struct flag ls_flags[] = {
+    {"format", 0, "FORMAT", "table, json or a template", FLAG_TEXT(struct ls_args, format),
+     .values = "table json"},
+    {"quiet", 'q', NULL, "keys only", FLAG_BOOL(struct ls_args, quiet)},
+    {0},
+};
+static const struct flag_group ls_group = {NULL, ls_flags};
+static int ls(int argc, char **argv);
+static const struct command ls_command = {
+    .name = "template ls",
+    .summary = "list templates",
+    .groups = {{&ls_group}},
+    .run = ls,
+};
+static const struct format_column columns[] = {
+    {"Key", "KEY"},         {"CPUs", "CPUS"},     {"Memory", "MEMORY"},
+    {"Volumes", "VOLUMES"}, {"Size", "SIZE"},     {"LastUsed", "LAST USED"},
+    {"State", "STATE"},     {"Kernel", "KERNEL"}, {0},
+};
+
+static json_t *row(const struct template_info *t, int64_t now)
 {
-    CLEANUP(mem) struct template_info *v = NULL;
-    size_t n = 0;
-    int r = template_list(store, &v, &n, e);
+    char memory[HUMAN_MAX], size[HUMAN_MAX], used[HUMAN_MAX];
 
-    if (r < 0)
-        return r;
-    printf("%-16s  %4s  %9s  %7s  %8s  %-16s  %-5s  %s\n", "KEY", "CPUS", "MEMORY", "VOLUMES",
-           "SIZE", "LAST USED", "STATE", "KERNEL");
-    for (size_t i = 0; i < n; i++) {
-        char size[HUMAN_MAX], used[32] = "";
-        time_t at = (time_t)v[i].used;
-        struct tm tm;
-
-        human_size(v[i].bytes, size);
-        if (localtime_r(&at, &tm))
-            strftime(used, sizeof(used), "%Y-%m-%d %H:%M", &tm);
-        printf("%-16s  %4u  %5" PRIu64 " MiB  %7s  %8s  %-16s  %-5s  %s\n", v[i].key, v[i].cpus,
-               v[i].ram_bytes >> 20, v[i].shares ? "yes" : "no", size, used,
-               v[i].stale ? "stale" : "good", v[i].kernel);
-    }
-    return 0;
+    return json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s}", "Key", t->key, "CPUs",
+                     (int)t->cpus, "Memory", human_mem(t->ram_bytes, memory), "Volumes",
+                     t->shares ? "yes" : "no", "Size", human_size(t->bytes, size), "LastUsed",
+                     human_ago(t->used * 1000000000, now, used), "State",
+                     t->stale ? "stale" : "good", "Kernel", t->kernel);
 }
 
-static int remove_all(const char *store, int n, char **keys)
+static int ls(int argc, char **argv)
 {
+    CLEANUP(mem) struct template_info *v = NULL;
+    struct ls_args a = {0};
+    struct store *s = NULL;
     struct err e = {0};
-    int status = 0;
+    size_t n = 0;
+    int at = flag_parse(&ls_command, argc, argv, &a, &e);
 
-    for (int i = 0; i < n; i++) {
-        if (template_remove(store, keys[i], &e) < 0)
+    if (at <= 0)
+        return flag_stop(&ls_command, at, &e);
+    int r = store_open(NULL, &s, &e);
+    if (r == 0)
+        r = template_list(store_root(s), &v, &n, &e);
+    json_t *rows = json_array();
+    for (size_t i = 0; r == 0 && i < n; i++)
+        json_array_append_new(rows, row(&v[i], human_now_ns()));
+    if (r == 0)
+        r = format_list(a.format, columns, a.quiet, "Key", rows, &e);
+    json_decref(rows);
+    store_close(s);
+    return r < 0 ? say_err(&e, EXIT_KILN) : 0;
+}
+
+/* --- rm ---------------------------------------------------------------------- */
+
+static int rm(int argc, char **argv);
+static const struct command rm_command = {
+    .name = "template rm",
+    .operands = "KEY...",
+    .summary = "remove templates",
+    .min_operands = 1,
+    .max_operands = FLAG_MANY,
+    .values = "@template",
+    .run = rm,
+};
+
+static int rm(int argc, char **argv)
+{
+    struct store *s = NULL;
+    struct err e = {0};
+    int status = 0, at = flag_parse(&rm_command, argc, argv, NULL, &e);
+
+    if (at <= 0)
+        return flag_stop(&rm_command, at, &e);
+    if (store_open(NULL, &s, &e) < 0)
+        return say_err(&e, EXIT_KILN);
+    for (int i = at; i < argc; i++) {
+        if (template_remove(store_root(s), argv[i], &e) < 0)
             status = say_err(&e, 1);
         else
-            printf("removed %s\n", keys[i]);
+            printf("removed %s\n", argv[i]);
     }
+    store_close(s);
     return status;
 }
 
-static int parse_make(int argc, char **argv, struct guest_conf *c, const char **kernel,
-                      struct err *e)
-{
-    static const struct option longs[] = {
-        {"memory", 1, NULL, 'm'},          {"cpus", 1, NULL, OPT_CPUS},
-        {"kernel", 1, NULL, OPT_KERNEL},   {"engine", 1, NULL, OPT_ENGINE},
-        {"volumes", 0, NULL, OPT_VOLUMES}, {0}};
-    uint64_t n;
-    int r = 0;
+/* --- make -------------------------------------------------------------------- */
 
-    optind = 0; /* glibc: begin anew */
-    for (int o; r == 0 && (o = getopt_long(argc, argv, "+m:", longs, NULL)) != -1;) {
-        switch (o) {
-        case 'm':
-            r = parse_size(optarg, &c->ram_bytes, e);
-            break;
-        case OPT_CPUS:
-            r = parse_uint("--cpus", optarg, 1, VM_CPUS_MAX, &n, e);
-            if (r == 0)
-                c->cpus = (unsigned)n;
-            break;
-        case OPT_KERNEL:
-            *kernel = optarg;
-            break;
-        case OPT_ENGINE:
-            c->engine = optarg;
-            break;
-        case OPT_VOLUMES:
-            c->n_shares = 1;
-            break;
-        default:
-            return err_set(e, -EINVAL, "unknown flag or missing value");
-        }
-    }
-    if (r == 0 && optind < argc)
-        return err_set(e, -EINVAL, "unexpected argument '%s'", argv[optind]);
-    return r;
-}
+struct make_args {
+    uint64_t ram_bytes;
+    unsigned cpus;
+    const char *kernel, *engine;
+    bool volumes;
+};
 
-static int make(const char *store, int argc, char **argv)
+#define A struct make_args
+static const struct flag make_flags[] = {
+    {"memory", 'm', "SIZE", "of the machine, as of kiln run (default 512m)",
+     FLAG_SIZE(A, ram_bytes)},
+    {"cpus", 0, "N", "virtual CPUs (default 1)", FLAG_UINT(A, cpus, 1, VM_CPUS_MAX)},
+    {"kernel", 0, "PATH", "guest kernel: a file, or a folder with its modules",
+     FLAG_TEXT(A, kernel), .values = "@file"},
+    {"engine", 0, "NAME", "that boots it: auto, kvm, bt or interp (default auto)",
+     FLAG_TEXT(A, engine), .values = "auto kvm bt interp"},
+    {"volumes", 0, NULL, "for runs with shared folders (-v)", FLAG_BOOL(A, volumes)},
+    {0},
+};
+static const struct flag_group make_group = {NULL, make_flags};
+static int make(int argc, char **argv);
+static const struct command make_command = {
+    .name = "template make",
+    .summary = "boot a machine and keep it",
+    .groups = {{&make_group}},
+    .run = make,
+};
+
+static int make_in(const char *store, const struct make_args *a, struct err *e)
 {
-    struct guest_conf c = {.store = store, .engine = "auto", .cpus = 1, .ram_bytes = RAM_DEFAULT};
+    struct guest_conf c = {.store = store,
+                           .engine = a->engine,
+                           .cpus = a->cpus,
+                           .ram_bytes = a->ram_bytes,
+                           .n_shares = a->volumes};
     struct session_watch w = {.machine_fd = -1, .signal_fd = -1};
     CLEANUP(mem) char *file = NULL;
     CLEANUP(mem) char *dir = NULL;
-    const char *kernel = NULL;
     struct template t;
-    struct err e = {0};
+    int r = kernel_find(store, a->kernel, &file, &dir, e);
 
-    if (parse_make(argc, argv, &c, &kernel, &e) < 0)
-        return say_usage("template", EXIT_KILN, "%s", e.msg);
-    int r = kernel_find(store, kernel, &file, &dir, &e);
     c.kernel = file;
     c.kernel_dir = dir;
     if (r == 0)
-        r = template_find(&c, &t, &e);
+        r = template_find(&c, &t, e);
     bool there = r == 1;
     if (r == 0)
-        r = template_make(&c, &t, &w, true, &e);
+        r = template_make(&c, &t, &w, true, e);
     if (r < 0 && r != -EEXIST)
-        return say_err(&e, EXIT_KILN);
+        return r;
     printf("%s %s\n", there || r == -EEXIST ? "found" : "made", t.key);
     return 0;
 }
 
-static int act(const char *store, int argc, char **argv)
+static int make(int argc, char **argv)
 {
+    struct make_args a = {.engine = "auto", .cpus = 1, .ram_bytes = RAM_DEFAULT};
+    struct store *s = NULL;
     struct err e = {0};
+    int at = flag_parse(&make_command, argc, argv, &a, &e);
 
-    if (strcmp(argv[1], "make") == 0)
-        return make(store, argc - 1, argv + 1);
-    if (strcmp(argv[1], "rm") == 0 && argc > 2)
-        return remove_all(store, argc - 2, argv + 2);
-    if (strcmp(argv[1], "ls") == 0 && argc == 2)
-        return list(store, &e) < 0 ? say_err(&e, EXIT_KILN) : 0;
-    return say_usage("template", EXIT_KILN, "write 'ls', 'rm KEY...' or 'make [flags]'");
-}
-
-int cmd_template(int argc, char **argv)
-{
-    struct err e = {0};
-    struct store *s;
-
-    if (argc < 2)
-        return say_usage("template", EXIT_KILN, "write 'ls', 'rm KEY...' or 'make [flags]'");
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        fputs(help, stdout);
-        return 0;
-    }
-    if (store_open(NULL, &s, &e) < 0)
-        return say_err(&e, EXIT_KILN);
-    int status = act(store_root(s), argc, argv);
+    if (at <= 0)
+        return flag_stop(&make_command, at, &e);
+    int r = store_open(NULL, &s, &e);
+    if (r == 0)
+        r = make_in(store_root(s), &a, &e);
     store_close(s);
-    return status;
+    return r < 0 ? say_err(&e, EXIT_KILN) : 0;
 }
+
+static const struct command *const verbs[] = {&ls_command, &rm_command, &make_command, NULL};
+const struct command command_template = {
+    .name = "template",
+    .summary = "booted machines that run starts from",
+    .about = "Templates are machines that have booted and were saved; kiln run starts from them "
+             "instead of booting. It makes what it needs at first use.",
+    .sub = verbs,
+};

@@ -3,6 +3,7 @@
 #define CMD_VERB_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -17,6 +18,10 @@ struct verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb; returns the exit status */
     const struct command *command;
 };
+
+/* main.c */
+extern const struct verb verbs_table[];
+extern const size_t verbs_n;
 
 /* One a line, of verbs in files named after them, with "verb" behind where another file has the
  * name.
@@ -45,6 +50,7 @@ extern const struct command command_rmi;
 extern const struct command command_snapshot;
 extern const struct command command_start;
 extern const struct command command_stop;
+extern const struct command command_template;
 extern const struct command command_unpause;
 extern const struct command command_volume;
 extern const struct command command_wait;
@@ -62,7 +68,6 @@ int cmd_pull(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_rmi(int argc, char **argv);
 int cmd_run(int argc, char **argv);
-int cmd_template(int argc, char **argv);
 
 enum { EXIT_KILN = 125 }; /* kiln itself failed, as docker has it */
 
