@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { DESC_NEXT = 1, DESC_WRITE = 2 }; /* VIRTIO 1.2, 2.7.5 */
@@ -285,11 +286,21 @@ int vuqueue_next(struct vuqueues *s, unsigned i, struct vuqueue_done *d)
     return 1;
 }
 
-void vuqueue_wait(const struct vuqueues *s, unsigned i, unsigned timeout_ms)
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+unsigned vuqueue_wait(const struct vuqueues *s, unsigned i, unsigned timeout_ms)
 {
     struct pollfd p = {.fd = s->q[i].call, .events = POLLIN};
+    uint64_t began = now_ms();
 
     (void)poll(&p, 1, (int)timeout_ms);
+    return (unsigned)(now_ms() - began) + 1;
 }
 
 unsigned vuqueue_pending(const struct vuqueues *s, unsigned i)

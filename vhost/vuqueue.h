@@ -60,8 +60,9 @@ void vuqueue_kick(struct vuqueues *s, unsigned i);
 /* The next returned request: 1 and *d, its writable pieces reported to mem_wrote(); 0 = none.
  * Errors: -EPROTO, the back end returned what it does not have. */
 int vuqueue_next(struct vuqueues *s, unsigned i, struct vuqueue_done *d) MUST_CHECK;
-/* Wait until vuqueue_call_fd() may be readable, or the time is up. */
-void vuqueue_wait(const struct vuqueues *s, unsigned i, unsigned timeout_ms);
+/* Wait until vuqueue_call_fd() may be readable, or the time is up. Returns how long that took, ms,
+ * at least 1. */
+unsigned vuqueue_wait(const struct vuqueues *s, unsigned i, unsigned timeout_ms);
 unsigned vuqueue_pending(const struct vuqueues *s, unsigned i); /* offered, not returned */
 
 /* The back end stopped and would go on at avail index `base`: requests behind that are taken back.

@@ -158,17 +158,17 @@ static void start(struct vudev *d)
 /* Until nothing is pending. A ring that was stopped need not call: it is looked at, too. */
 static int await_pending(struct vudev *d, unsigned n)
 {
-    unsigned ms = 0, left;
+    unsigned ms = 0;
     int r = give_back(d, n);
 
-    while (r >= 0 && (left = vuqueue_pending(d->queue, n)) > 0) {
+    while (r >= 0 && vuqueue_pending(d->queue, n) > 0) {
         if (!vulink_alive(d->link))
             return -ECONNRESET;
-        vuqueue_wait(d->queue, n, STOP_LOOK_MS);
+        if (ms > d->stop_ms)
+            return -ETIMEDOUT;
+        ms += vuqueue_wait(d->queue, n, STOP_LOOK_MS);
         vuqueue_heard(d->queue, n);
         r = give_back(d, n);
-        if (vuqueue_pending(d->queue, n) == left && (ms += STOP_LOOK_MS) > d->stop_ms)
-            return -ETIMEDOUT;
     }
     return r;
 }

@@ -273,6 +273,36 @@ def test_the_daemon_ends_with_the_machine(w):
     w.assert_no_processes()
 
 
+def test_an_image_in_use_is_refused(w):
+    path = qcow2(w)
+    p = subprocess.Popen(command(w, path, "do=records", "--name", "first"), env=w.env, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE)
+    for line in p.stdout:
+        if line.startswith(b"record"):
+            break
+    done, _ = boot(w, path, "do=nothing")
+    status(done, 125)
+    says(done, "lock")
+    status(w.kiln("stop", "first"), 0)
+    p.stdout.close()
+    p.wait()
+
+
+def test_a_back_end_that_hangs_does_not_hold_the_machine(w):
+    with Daemon(w, raw(w)) as d:
+        p = subprocess.Popen(command(w, f"vhost-user:{d.socket}", "do=records", "--name", "hangs"), env=w.env,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        for line in p.stdout:
+            if line.startswith(b"record 3"):
+                break
+        d.process.send_signal(signal.SIGSTOP)
+        status(w.kiln("stop", "hangs"), 0)
+        p.stdout.close()
+        p.wait()
+        assert w.kiln("ps").stdout.count(b"hangs") == 0
+        d.process.send_signal(signal.SIGCONT)
+
+
 def test_the_daemon_is_confined(w):
     path = qcow2(w)
     p = subprocess.Popen(command(w, path, "do=records", "--name", "confined"), env=w.env, stdin=subprocess.DEVNULL,

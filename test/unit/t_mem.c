@@ -266,9 +266,32 @@ static void a_word_is_read_whole_while_another_cpu_writes_it(void **state)
     mem_free(c.m);
 }
 
+static void what_lies_in_a_file_is_shared_too(void **state)
+{
+    struct mem *m = mem_new(64 * MEM_PAGE, NULL);
+    int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    char got[6] = "";
+
+    (void)state;
+    assert_int_equal(pwrite(fd, "filed!", 6, 3 * MEM_PAGE), 6);
+    assert_int_equal(ftruncate(fd, 64 * MEM_PAGE), 0);
+    assert_int_equal(mem_map_file(m, fd, 0, 64 * MEM_PAGE, NULL), 0);
+    mem_filed(m, 3 * MEM_PAGE, MEM_PAGE, true);
+    assert_int_equal(mem_write(m, 5 * MEM_PAGE, "own...", 6), 0);
+    assert_int_equal(mem_share(m, NULL), 0);
+    assert_int_equal(pwrite(fd, "other!", 6, 3 * MEM_PAGE), 6); /* not our RAM any more */
+    assert_int_equal(mem_read(m, 3 * MEM_PAGE, got, 6), 0);
+    assert_memory_equal(got, "filed!", 6);
+    assert_int_equal(mem_read(m, 5 * MEM_PAGE, got, 6), 0);
+    assert_memory_equal(got, "own...", 6);
+    close(fd);
+    mem_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_lies_in_a_file_is_shared_too),
         cmocka_unit_test(shared_ram_has_the_same_content),
         cmocka_unit_test(ram_over_a_file_reads_it_and_never_writes_it),
         cmocka_unit_test(pieces_lie_over_one_another),
