@@ -92,8 +92,10 @@ int leases_pick(const struct leases *l, const struct ipaddr *subnet, const struc
     if (!taken)
         return err_errno(e, -ENOMEM, "addresses");
     for (size_t i = 0; i < l->n; i++) {
-        const struct ipaddr *a = range->family == AF_INET ? &l->v[i].ip : &l->v[i].ip6;
-        uint64_t n = ipaddr_contains(range, a) ? ipaddr_index(range, a) : UINT64_MAX;
+        struct ipaddr a = range->family == AF_INET ? l->v[i].ip : l->v[i].ip6;
+
+        a.bits = (uint8_t)(ipaddr_len(&a) * 8); /* itself, not its subnet, which is wider */
+        uint64_t n = ipaddr_contains(range, &a) ? ipaddr_index(range, &a) : UINT64_MAX;
 
         if (n < bits)
             taken[n / 8] |= (uint8_t)(1 << n % 8);
