@@ -51,7 +51,8 @@ struct task_conf {            /* borrowed until task_free() */
     int (*plug)(void *ctx, pid_t pid, struct err *e);
     /* A task makes its own control group, "kiln-ID" (jail/cgroup.h), so that cgroup_find() finds it
      * after a crash. */
-    bool with_stdin;     /* input will come; else it reads /dev/null */
+    bool idle;       /* VM: the machine is set up and runs nothing; only free() is then called */
+    bool with_stdin; /* input will come; else it reads /dev/null */
     uint16_t rows, cols; /* of the terminal at the start */
     /* signalfd(2): SIGTERM, SIGINT = give the start up; -1 = none. */
     int cancel_fd;

@@ -154,7 +154,7 @@ static int say_all(struct machine *m, int ours, struct err *e)
     m->ahead = true;
     if (rc == 0)
         rc = set_up(m, e);
-    if (rc == 0) {
+    if (rc == 0 && !m->c->idle) {
         rc = start_process(m, e);
         m->bad_command = rc < 0;
     }
@@ -340,7 +340,8 @@ static void vm_task_free(struct task *t)
 
     if (!m)
         return;
-    loop_del(m->c->loop, &m->report);
+    if (m->c->loop)
+        loop_del(m->c->loop, &m->report);
     agentio_free(m->io);
     session_close(m->s);
     if (m->keep_code && m->vmm.pid > 0 && m->good)
@@ -368,6 +369,8 @@ static int run(struct machine *m, struct err *e)
         c->booting(c->ctx, false);
     if (rc < 0)
         return failed(m, rc, m->bad_command, e);
+    if (c->idle)
+        return 0;
     rc = m->ahead ? session_await(m->s, BOOT_MS, e) : start_process(m, e);
     trace_set(c->trace, TRACE_STARTED);
     if (rc == 0)

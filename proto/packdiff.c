@@ -21,7 +21,8 @@ struct diff {
     size_t len; /* of path */
     char path[PACK_PATH_MAX + 1];
     char link[PACK_PATH_MAX + 1];
-    struct pack_entry entry;
+    struct pack_entry entry, etc;
+    bool etc_waits;
     struct packwrite_room room;
 };
 
@@ -39,23 +40,60 @@ static bool has_xattr(int fd, const char *name, char want)
     return false;
 }
 
+/* What is made at each start: mount points, and files that tell a container who it is. */
+static bool is_ours(const char *path)
+{
+    static const char *const ours[] = {"dev",          "proc",          "sys",
+                                       "etc/hostname", "etc/hosts",     "etc/resolv.conf",
+                                       "etc/mtab",     "etc/machine-id"};
+
+    for (unsigned i = 0; i < ARRAY_LEN(ours); i++)
+        if (strcmp(path, ours[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool is_whiteout(const struct stat *st)
 {
     return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
 }
 
+/* /etc, if all that changed in it is ours, did not change: it is told with what is in it. */
+static int put_etc(struct diff *d, struct err *e)
+{
+    int r = d->etc_waits ? pack_put_entry(d->o, &d->etc) : 0;
+
+    d->etc_waits = false;
+    return r < 0 ? err_errno(e, r, "/etc") : 0;
+}
+
 static int put_entry(struct diff *d, bool hidden, struct err *e)
 {
+    int rc = put_etc(d, e);
+
+    if (rc < 0)
+        return rc;
     d->entry.path = d->path;
     d->entry.flags = d->c->in_image(d->c->ctx, d->path) ? 0 : PACK_NEW;
     if (hidden && !(d->entry.flags & PACK_NEW))
         d->entry.flags |= PACK_OPAQUE;
+    if (d->entry.flags == 0 && d->entry.type == PACK_DIR && strcmp(d->path, "etc") == 0) {
+        d->etc = d->entry;
+        d->etc.path = "etc";
+        d->etc.n_xattrs = 0;
+        d->etc_waits = true;
+        return 0;
+    }
     int r = pack_put_entry(d->o, &d->entry);
     return r < 0 ? err_errno(e, r, "/%s", d->path) : 0;
 }
 
 static int put_absent(struct diff *d, struct err *e)
 {
+    int rc = put_etc(d, e);
+
+    if (rc < 0)
+        return rc;
     d->entry = (struct pack_entry){.type = PACK_ABSENT, .path = d->path, .link = ""};
     int r = pack_put_entry(d->o, &d->entry);
     return r < 0 ? err_errno(e, r, "/%s", d->path) : 0;
@@ -104,8 +142,12 @@ static int diff_dir(struct diff *d, int fd, struct err *e)
     if (d->c->content)
         packwrite_xattrs(fd, &d->entry, &d->room);
     int r = put_entry(d, moved || opaque, e);
+    if (r == 0 && !moved) {
+        r = diff_entries(d, fd, e);
+        d->etc_waits &= strcmp(d->path, "etc") != 0;
+    }
     if (r < 0 || !moved)
-        return r < 0 ? r : diff_entries(d, fd, e);
+        return r;
     /* What is here came from elsewhere in the image: only the overlay itself knows all of it. */
     if (d->c->merged < 0)
         return err_set(e, -EXDEV, "/%s: the folder was renamed in a layer that is not mounted",
@@ -136,6 +178,8 @@ static int diff_one(struct diff *d, int dir, const char *name, struct err *e)
 
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : err_errno(e, -errno, "/%s", d->path);
+    if (is_ours(d->path))
+        return 0;
     if (is_whiteout(&st))
         return put_absent(d, e);
     if (!packwrite_entry(&st, "", &d->entry))

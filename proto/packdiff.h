@@ -18,7 +18,8 @@ struct packdiff_conf {
     bool content; /* files come with content and attributes: a layer. Else names alone */
 };
 
-/* Every path that was added (PACK_NEW) or changed, folders before what is in them, and every one
+/* What kiln itself puts into a container's root is left out: /dev, /proc, /sys, files in /etc.
+ * Every path that was added (PACK_NEW) or changed, folders before what is in them, and every one
  * that is gone (PACK_ABSENT). A folder that hides all the image had there is PACK_OPAQUE. Without
  * the end of the stream. Errors: -EXDEV: a folder was renamed, and `merged` is -1; what reading and
  * writing say. */

@@ -103,6 +103,29 @@ static const char *full_path(struct reader *r, const char *path)
     return r->full;
 }
 
+static int open_folder(struct reader *r, const char *path);
+
+/* Folders that no entry told of: an archive may leave them out. */
+static int make_folders(struct reader *r, const char *path)
+{
+    char up[PACK_PATH_MAX + 1];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+
+    memcpy(up, path, len);
+    up[len] = '\0';
+    CLEANUP(fd) int dir = open_folder(r, up);
+    if (dir == -ENOENT && len > 0) {
+        int rc = make_folders(r, up);
+        if (rc < 0)
+            return rc;
+        dir = open_folder(r, up);
+    }
+    if (dir < 0)
+        return dir;
+    return mkdirat(dir, slash ? slash + 1 : path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
 static int open_folder(struct reader *r, const char *path)
 {
     /* From the base where no link may be on the way, and from the root where they mean that. */
@@ -130,6 +153,8 @@ static int parent_of(struct reader *r, const char *path, const char **leaf, int 
     memcpy(dir, path, len);
     dir[len] = '\0';
     *own = open_folder(r, dir);
+    if (*own == -ENOENT && len > 0 && make_folders(r, dir) == 0)
+        *own = open_folder(r, dir);
     return *own;
 }
 
@@ -353,6 +378,10 @@ int packread(struct pack_in *in, const struct packread_conf *c, struct err *e)
     r->in = in;
     r->base = open_beneath(c->root, c->base, O_RDONLY | O_DIRECTORY, RESOLVE_IN_ROOT);
     int rc = r->base < 0 ? err_errno(e, r->base, "%s", c->base) : 0;
+    if (rc == 0 && c->first) {
+        r->rec = *c->first;
+        ahead = true;
+    }
     while (rc == 0) {
         rc = ahead ? 0 : pack_next(in, &r->rec, e);
         if (rc == 0 && r->rec.kind == PACK_END)

@@ -22,7 +22,8 @@ struct packread_conf {
     bool keep; /* owners, set-id bits and extended attributes as told; else not */
     uid_t uid; /* without keep: the owner; (uid_t)-1 = whoever makes it */
     gid_t gid;
-    bool devices; /* device nodes are made; else they are an error */
+    const struct pack_record *first; /* the tree's root, if the caller has read that already */
+    bool devices;                    /* device nodes are made; else they are an error */
 };
 
 /* Until the end of the stream. Errors: those of pack_next(); -EISDIR, -ENOTDIR a folder where
