@@ -225,6 +225,9 @@ int files_begin(struct files_at *at, enum filework_kind kind, unsigned flags, co
                 const char *name, struct files *f, struct err *e)
 {
     bool vm = at->r->spec.isolation == SPEC_VM, put = kind == FILEWORK_PUT;
+
+    if (put && !at->running)
+        flags |= FILEWORK_SYNC;
     struct ends x = {{-1, -1}, {-1, -1}};
     struct session *s = NULL;
     int r = vm ? begin_vm(at, kind, flags, path, name, &s, e) : 0;

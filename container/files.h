@@ -21,7 +21,7 @@ struct files_at; /* where the container's files are to be had */
 /* root: the store's, NULL = default. r is borrowed until files_leave(). */
 int files_enter(const char *root, const struct record *r, struct files_at **ret,
                 struct err *e) MUST_CHECK;
-/* What was written is on the disk when it returns. May be NULL. */
+/* May be NULL. */
 void files_leave(struct files_at *at);
 
 struct files { /* one work under way; owned: files_end() */

@@ -1,21 +1,13 @@
 /* What stands for a container that does not run while its files are worked on. */
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
-#include "container/exec_priv.h"
 #include "container/files_priv.h"
 #include "container/upper.h"
-#include "container/wire.h"
-
-enum { ANSWER_MS = 120000, OFF_MS = 30000 };
 
 /* ---- a machine that gets the disks, and runs nothing */
 
@@ -39,27 +31,11 @@ static int begin_machine(struct files_at *at, struct err *e)
     return 0;
 }
 
-/* It writes everything back before it goes. */
+/* What was put there has been written back: FILEWORK_SYNC. */
 static void end_machine(struct files_at *at)
 {
-    static const struct session_watch none = {.machine_fd = -1, .signal_fd = -1};
-    struct session *s = NULL;
-    struct err e;
-
-    if (!at->task)
-        return;
-    at->idle = *at->r;
-    at->idle.state = at->state;
-    if (exec_vm_call(&at->idle, &none, &s, &e) == 0 && session_await(s, ANSWER_MS, &e) == 0 &&
-        session_poweroff(s, &e) == 0) {
-        struct pollfd p = {.fd = s->fd, .events = POLLIN};
-        char c;
-
-        while (poll(&p, 1, OFF_MS) == 1 && read(s->fd, &c, 1) > 0) {
-        }
-    }
-    session_close(s);
-    at->task->ops->free(at->task);
+    if (at->task)
+        at->task->ops->free(at->task);
 }
 
 /* ---- the root in a mount namespace */

@@ -53,6 +53,8 @@ static int put(const struct filework *w, struct err *e)
     if (r == 0) {
         pack_in_init(in, pack_fill_fd, &fd);
         r = packread(in, &c, e);
+        if (w->flags & FILEWORK_SYNC)
+            sync();
     }
     free(in);
     return r;

@@ -23,6 +23,7 @@ enum {                        /* flags */
        FILEWORK_FOLDER = 2,   /* PUT: the tree is a folder... */
        FILEWORK_CONTENTS = 4, /* ...and what is in it is wanted alone */
        FILEWORK_KEEP = 8,     /* PUT: owners and attributes as in the tree; else root's */
+       FILEWORK_SYNC = 32,    /* PUT: it is on the disk before the answer */
        FILEWORK_INTO = 16,    /* PUT: `path` must be a folder, the tree goes into it */
 };
 
