@@ -120,7 +120,8 @@ static _Noreturn void carry(struct session *s, const struct ends *x)
     const struct session_streams io = {.in = x->in[0], .out = x->out[1], .err = -1, .tty = -1};
     int status = 0;
 
-    _exit(session_pump(s, &io, -1, &status, NULL) < 0 || status != 0);
+    int r = session_pump(s, &io, -1, &status, NULL);
+    _exit(r < 0 || status != 0); /* forked child */
 }
 
 /* What could not even be begun is told where the answer is expected. */
@@ -157,24 +158,33 @@ static int open_root(pid_t pid, struct err *e)
     return root;
 }
 
+static int work_inside(const struct files_at *at, struct filework *w)
+{
+    int keep[2] = {w->in < w->out ? w->in : w->out, w->in < w->out ? w->out : w->in};
+    struct err e = {0};
+
+    fds_close_but(keep, 2);
+    umask(0);
+    w->root = open_root(at->state.pid, &e);
+    return w->root < 0 ? tell(w->out, &e) : filework_run(w);
+}
+
 static int write_top(const struct files_at *at, int out);
 
 static _Noreturn void help(struct files_at *at, const struct filework *work)
 {
     struct filework w = *work;
-    struct err e = {0};
-    int keep[2] = {w.in < w.out ? w.in : w.out, w.in < w.out ? w.out : w.in};
+    int r;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)prctl(PR_SET_DUMPABLE, 0);
     if (w.kind == FILEWORK_TOP)
-        _exit(write_top(at, w.out) < 0);
-    if (w.kind == FILEWORK_DIFF || w.kind == FILEWORK_LAYER)
-        _exit(fileslayer_write(at, w.out, w.kind == FILEWORK_LAYER) < 0);
-    fds_close_but(keep, 2);
-    umask(0);
-    w.root = open_root(at->state.pid, &e);
-    _exit((w.root < 0 ? tell(w.out, &e) : filework_run(&w)) < 0);
+        r = write_top(at, w.out);
+    else if (w.kind == FILEWORK_DIFF || w.kind == FILEWORK_LAYER)
+        r = fileslayer_write(at, w.out, w.kind == FILEWORK_LAYER);
+    else
+        r = work_inside(at, &w);
+    _exit(r < 0); /* forked child */
 }
 
 /* Processes are those of the control group; their names are the container's. */
