@@ -57,6 +57,10 @@ bench-process: all
 bench-net: all
 	@BUILD=$(BUILD) bench/net.py $(ARGS)
 
+# A command inside, the log, many at once, in both classes: docs/performance.md. ARGS="--machines 50", ...
+bench-life: all
+	@BUILD=$(BUILD) bench/life.py $(ARGS)
+
 fmt:
 	@$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h')
 
@@ -72,4 +76,4 @@ kernel-debian:
 clean:
 	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 
-.PHONY: all deps quickstart check asan fuzz bench bench-engine bench-start bench-process bench-net fmt install kernel kernel-debian clean
+.PHONY: all deps quickstart check asan fuzz bench bench-engine bench-start bench-process bench-net bench-life fmt install kernel kernel-debian clean
