@@ -21,6 +21,7 @@
 #include "agent/pid1.h"
 #include "base/cleanup.h"
 #include "container/session.h"
+#include "container/sessnet.h"
 #include "container/wire.h"
 #include "proto/filework.h"
 #include "proto/proctable.h"
@@ -907,9 +908,97 @@ static void a_detached_process_outlives_its_session(void **state)
     down(g);
 }
 
+/* What the host says of a card is what the agent reads. */
+static void cards_are_described_and_read(void **state)
+{
+    static const struct session_route more = {"10.8.0.0", "", 16};
+    const struct session_net net[2] = {{.mac = {2, 0, 0, 0, 0, 7},
+                                        .mtu = 1400,
+                                        .ip = "192.0.2.9",
+                                        .prefix = 24,
+                                        .gateway = "192.0.2.1",
+                                        .ip6 = "fd00::9",
+                                        .prefix6 = 64,
+                                        .gateway6 = "fe80::1",
+                                        .route = &more,
+                                        .n_routes = 1},
+                                       {.ip = "", .ip6 = NULL}};
+    struct session_setup su = {.net = net, .n_nets = 2};
+    struct proto_buf *b = calloc(1, sizeof(*b));
+    struct setup_req r = {0};
+    struct proto_frame f;
+    struct err e = {0};
+
+    proto_begin(b, PROTO_IDENTITY, 0);
+    assert_int_equal(sessnet_put(b, &su, &e), 0);
+    assert_int_equal(proto_end(b), 0);
+    assert_true(proto_next(b->b, b->len, &f) > 0);
+    assert_int_equal(setup_parse(&f, &r, &e), 0);
+    assert_int_equal(r.n_nets, 2);
+    const struct setup_net *n = &r.net[0];
+    assert_true(n->has_mac && n->mac[5] == 7 && n->mtu == 1400);
+    assert_int_equal(n->n_addrs, 2);
+    assert_int_equal(n->n_routes, 3);
+    assert_memory_equal(n->addr[0].to, "\300\0\2\11", 4);
+    assert_int_equal(n->addr[0].prefix, 24);
+    assert_int_equal(n->addr[1].family, AF_INET6);
+    assert_int_equal(n->addr[1].to[15], 9);
+    assert_memory_equal(n->route[0].via, "\300\0\2\1", 4);
+    assert_true(n->route[0].prefix == 0 && !n->route[0].linked);
+    assert_int_equal(n->route[1].via[0], 0xfe);
+    assert_true(n->route[2].linked && n->route[2].prefix == 16);
+    assert_true(!r.net[1].has_mac && r.net[1].n_addrs == 0 && r.net[1].mtu == 0);
+    setup_done(&r);
+    free(b);
+}
+
+static void cards_that_cannot_be_are_refused(void **state)
+{
+    static const struct {
+        struct session_net net;
+    } wrong[] = {{{.ip = "192.0.2", .prefix = 24}},
+                 {{.ip = "192.0.2.1", .prefix = 33}},
+                 {{.ip6 = "fd00::x", .prefix6 = 64}},
+                 {{.gateway = "fd00::1"}}};
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } fields[] = {
+        {"\1\0\5\0\0\0abcde", 11},         /* a MAC of five bytes */
+        {"\3\0\5\0\0\0\41\1\2\3\4", 11},   /* 33 bits */
+        {"\3\0\0\0\0\0", 6},               /* no address */
+        {"\3\0\4\0\0\0\10\1\2\3", 10},     /* three bytes of one */
+        {"\4\0\6\0\0\0\10\1\2\3\4\5", 12}, /* half a route */
+        {"\3\0\377\0\0\0", 6},             /* longer than it is */
+    };
+    struct proto_buf *b = calloc(1, sizeof(*b));
+    struct err e = {0};
+
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        struct session_setup su = {.net = &wrong[i].net, .n_nets = 1};
+
+        proto_begin(b, PROTO_IDENTITY, 0);
+        assert_int_equal(sessnet_put(b, &su, &e), -EINVAL);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        struct setup_req r = {0};
+        struct proto_frame f;
+
+        proto_begin(b, PROTO_IDENTITY, 0);
+        proto_put(b, PF_NET, fields[i].bytes, fields[i].len);
+        assert_int_equal(proto_end(b), 0);
+        assert_true(proto_next(b->b, b->len, &f) > 0);
+        assert_int_equal(setup_parse(&f, &r, &e), -EBADMSG);
+        setup_done(&r);
+    }
+    free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cards_are_described_and_read),
+        cmocka_unit_test(cards_that_cannot_be_are_refused),
         cmocka_unit_test(output_and_status_are_the_commands),
         cmocka_unit_test(death_by_a_signal_is_told_as_such),
         cmocka_unit_test(the_container_ends_with_its_first_process),
