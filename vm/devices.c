@@ -21,6 +21,7 @@
 #include "dev/virtio/vublk.h"
 #include "net/vsockd.h"
 #include "vm/netdev.h"
+#include "vm/served.h"
 #include "vm/vm_private.h"
 
 /* --- doorbells ----------------------------------------------------------- */
@@ -239,12 +240,8 @@ static int open_disk(const struct vm_disk *c)
 
 static int add_served_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct err *e)
 {
-    int fd = c->vhost_socket ? -1 : fcntl(c->vhost_fd, F_DUPFD_CLOEXEC, 0);
     struct vulink *link = NULL;
-
-    if (!c->vhost_socket && fd < 0)
-        return err_errno(e, -errno, "disk '%s'", c->path);
-    int r = vulink_new(c->vhost_socket, fd, vm->loop, &link, e);
+    int r = served_link(vm, c->vhost_socket, c->vhost_fd, &link, e);
     struct vudev *d = r == 0 ? vublk_new(link, vm->mem, vm->loop, e) : NULL;
     if (!d)
         return err_wrap(e, r < 0 ? r : -EPROTO, "disk '%s'", c->path);

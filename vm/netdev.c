@@ -9,6 +9,7 @@
 #include "dev/virtio/vunet.h"
 #include "net/net.h"
 #include "vm/devices.h"
+#include "vm/served.h"
 #include "vm/vm_private.h"
 
 static int duplicate(const struct vm_net *c, unsigned pairs, int fd[NET_PAIRS_MAX], struct err *e)
@@ -48,14 +49,9 @@ static int connect_card(struct vm *vm, const struct vm_net *c, unsigned pairs, s
 static int add_served(struct vm *vm, const struct vm_net *c, struct err *e)
 {
     struct vulink *link = NULL;
-    int fd[NET_PAIRS_MAX] = {-1}, r = 0;
-
     if (c->pairs > 1)
         return err_set(e, -EINVAL, "%u queue pairs", c->pairs);
-    if (!c->vhost_socket)
-        r = duplicate(c, 1, fd, e);
-    if (r == 0)
-        r = vulink_new(c->vhost_socket, fd[0], vm->loop, &link, e);
+    int r = served_link(vm, c->vhost_socket, c->fd[0], &link, e);
     struct vudev *d = r == 0 ? vunet_new(link, c->mac, c->mtu, vm->mem, vm->loop, e) : NULL;
     if (!d)
         return err_wrap(e, r < 0 ? r : -EPROTO, "network card '%s'",

@@ -440,6 +440,7 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
     vm->differs = c->differs;
     vm->differs_ctx = c->differs_ctx;
     vm->count_insns = c->count_insns;
+    vm->no_sockets = c->no_sockets;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);
     pthread_mutex_init(&vm->ctl, NULL);

@@ -59,8 +59,8 @@ struct vm_net { /* a network card: virtio-net */
     uint16_t mtu;          /* told by the device; 0 = not, the guest has its own idea */
     unsigned pairs;        /* queue pairs, 1 to NET_PAIRS_MAX; 0 = 1 */
     int fd[NET_PAIRS_MAX]; /* borrowed during vm_new(), which duplicates them */
-    /* VM_NET_VHOST: where the back end listens, looked for again when it dies (which a process
-     * without sockets cannot do); NULL: fd[0] is connected to it. Without limits. */
+    /* VM_NET_VHOST: where the back end listens, looked for again when it dies; NULL: fd[0] is
+     * connected to it. Without limits. */
     const char *vhost_socket;
     struct rate_conf rx, tx; /* limits, as the guest sees the directions; 0 = none */
 };
@@ -73,6 +73,9 @@ struct vm_conf { /* borrowed during vm_new() */
     bool perf_map;                                /* bt: write /tmp/perf-PID.map */
     void (*differs)(void *ctx, const char *text); /* engine "lockstep": cpu_vm_conf.differs */
     void *differs_ctx;
+    /* Once the machine runs this process can make no connections: a vhost-user back end that dies
+     * is not looked for again. */
+    bool no_sockets;
     bool count_insns;            /* bt: count instructions, which costs time */
     const char *kernel, *initrd; /* paths; initrd may be NULL */
     int initrd_fd;               /* instead of initrd; -1 = none */

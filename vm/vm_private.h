@@ -58,6 +58,7 @@ struct vm {
     struct lazymem *lazy; /* owned: its RAM is still being filled, or was; NULL = by nobody */
     char *grown_from; /* owned: folder of the snapshot whose file lies under its RAM; NULL = none */
     bool extint;      /* level of the 8259's output, for a new engine */
+    bool no_sockets;  /* vm_conf */
     bool served;      /* another process serves one of its devices */
 
     pthread_mutex_t lock;
