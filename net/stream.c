@@ -51,8 +51,9 @@ static void hang_up(struct stream *s)
 static int flush(struct stream *s)
 {
     while (s->out_at < s->out_len) {
-        ssize_t r =
-            send(s->fd, s->out + s->out_at, s->out_len - s->out_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        struct iovec v = {s->out + s->out_at, s->out_len - s->out_at};
+        ssize_t r = sendmsg(s->fd, &(struct msghdr){.msg_iov = &v, .msg_iovlen = 1},
+                            MSG_NOSIGNAL | MSG_DONTWAIT);
 
         if (r < 0 && errno == EINTR)
             continue;

@@ -346,6 +346,10 @@ def test_a_server_that_is_restored_answers(w):
         done = w.kiln("snapshot", "create", "server", snap)
         status(done, 0)
         assert number(answer(w)) > first  # it went on
+        done = w.kiln("fork", "server", "--name-prefix", "copy")
+        status(done, 0)
+        assert number(answer(w)) > first  # the network is the first one's alone
+        status(w.kiln("stop", "copy-1"), 0)
     finally:
         p.send_signal(signal.SIGTERM)
         p.wait(LIMIT)
