@@ -20,6 +20,7 @@ enum { FILE_MODE = 0644 };
 
 void procconf_done(struct procconf *p)
 {
+    unpacked_done(&p->unpacked);
     strv_done(&p->strings);
     filter_done(&p->filter);
     volumes_done(p->volumes, p->n_volumes);
@@ -246,6 +247,12 @@ static int set_root(const struct task_conf *c, struct procconf *p, struct err *e
 
     p->conf.root =
         (struct process_root){.image = c->rootfs, .fstype = c->fstype, .readonly = s->read_only};
+    /* Where it cannot be unpacked (the disk is full), it can still be mounted. */
+    if (geteuid() == 0 && strcmp(c->fstype, "squashfs") == 0 &&
+        unpacked_open(c->store, c->rootfs, &p->unpacked, NULL) == 0) {
+        p->conf.root.image = NULL;
+        p->conf.root.path = p->unpacked.path;
+    }
     if (s->storage_memory) {
         p->conf.root.tmpfs = true;
         p->conf.root.tmpfs_bytes = s->storage_size > 0 ? (uint64_t)s->storage_size : 0;

@@ -7,6 +7,7 @@
 #include "container/record.h"
 #include "container/task.h"
 #include "container/volume.h"
+#include "image/unpacked.h"
 #include "process/filter.h"
 #include "process/process.h"
 
@@ -16,7 +17,8 @@ struct procconf { /* owned: procconf_done(); points into itself, so it is not co
     struct process_conf conf;
     struct strv strings; /* what nothing else owns */
     struct filter filter;
-    struct volume *volumes; /* owned */
+    struct unpacked unpacked; /* to be held while the container lives */
+    struct volume *volumes;   /* owned */
     size_t n_volumes;
     struct process_mount mounts[PROCCONF_MOUNTS_MAX];
     struct process_device *devices; /* owned */

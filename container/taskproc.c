@@ -40,7 +40,8 @@ struct box {
     struct stream out[2];
     bool held, exited, told, hungry, in_watched;
     int status;
-    char *buf; /* owned, READ_BYTES */
+    struct unpacked unpacked; /* its image's files */
+    char *buf;                /* owned, READ_BYTES */
 };
 
 static struct box *of(struct task *t)
@@ -305,6 +306,7 @@ static void box_free(struct task *t)
     close_stream(b, &b->out[0]);
     close_stream(b, &b->out[1]);
     trace_set(b->c->trace, TRACE_GONE);
+    unpacked_done(&b->unpacked);
     free(b->buf);
     free(b);
 }
@@ -332,6 +334,8 @@ static int box_start(const struct task_conf *c, struct task **ret, struct err *e
     if (r == 0)
         r = process_start(&b->st, e);
     trace_set(c->trace, TRACE_STARTED);
+    b->unpacked = p->unpacked;
+    p->unpacked.lock = 0;
     procconf_done(p);
     if (r < 0)
         r = recode(e, r, starting);

@@ -29,6 +29,8 @@ void store_work_end(struct store *s, struct work *w); /* removes it */
 uint64_t store_sweep(struct store *s);
 /* Remove a folder and all in it, no link followed. Returns bytes freed. */
 uint64_t store_remove_tree(int dir, const char *name);
+/* The same for one of unpacked.h, unless a container uses it. */
+uint64_t store_remove_unpacked(int dir, const char *name);
 
 /* A whole blob that is a document; its digest is checked. The caller owns *p. */
 int store_blob_read(struct store *s, const char *digest, void **p, size_t *n,

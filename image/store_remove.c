@@ -44,7 +44,8 @@ static int collect(struct store *s, const struct names *names, struct keep *k, s
 }
 
 /* Remove the files of a folder of the store whose names, up to the dot, are not kept. */
-static uint64_t sweep_folder(struct store *s, const char *folder, const struct keep *k)
+static uint64_t sweep_folder(struct store *s, const char *folder, const struct keep *k,
+                             uint64_t (*drop)(int dir, const char *name))
 {
     int fd = openat(s->dir, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CLEANUP(dir) DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -56,7 +57,7 @@ static uint64_t sweep_folder(struct store *s, const char *folder, const struct k
     }
     for (struct dirent *x = readdir(d); x; x = readdir(d))
         if (x->d_name[0] != '.' && !is_kept(k, x->d_name, strcspn(x->d_name, ".")))
-            freed += store_remove_tree(dirfd(d), x->d_name);
+            freed += drop(dirfd(d), x->d_name);
     return freed;
 }
 
@@ -67,7 +68,9 @@ static int remove_unused(struct store *s, const struct names *names, uint64_t *f
 
     if (r < 0)
         return r;
-    *freed = sweep_folder(s, "rootfs", &k) + sweep_folder(s, "blobs/sha256", &k);
+    *freed = sweep_folder(s, "rootfs", &k, store_remove_tree) +
+             sweep_folder(s, "blobs/sha256", &k, store_remove_tree) +
+             sweep_folder(s, "unpacked", &k, store_remove_unpacked);
     free(k.digest);
     return 0;
 }
@@ -101,6 +104,10 @@ static int remove_parts(struct store *s, const struct names *names, const struct
     if (r < 0)
         return r;
     if (!is_kept(&k, digest_hex(im->config_digest), DIGEST_HEX)) {
+        CLEANUP(fd) int unpacked = openat(s->dir, "unpacked", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (unpacked >= 0)
+            (void)store_remove_unpacked(unpacked, digest_hex(im->config_digest));
         store_rootfs_name(im->config_digest, path);
         (void)unlinkat(s->dir, path, 0);
         store_blob_name(im->config_digest, path);

@@ -13,6 +13,7 @@
 #include "image/names.h"
 #include "image/ociconfig.h"
 #include "image/store.h"
+#include "image/unpacked.h"
 #include "image/store_priv.h"
 #include "test/unit/t.h"
 #include "test/unit/tar.h"
@@ -227,6 +228,33 @@ static void a_name_that_moves_leaves_an_image_for_prune(void **state)
     assert_int_equal(store_prune(f->s, &freed, &e), 0);
     assert_true(freed > 0);
     assert_tidy(f, 1);
+}
+
+static void an_unpacked_image_goes_when_nobody_uses_it(void **state)
+{
+    struct fixture *f = *state;
+    struct unpacked u, again;
+    struct image im;
+    struct err e = {0};
+    uint64_t freed = 0;
+
+    if (geteuid() != 0)
+        skip(); /* owners cannot be made */
+    put_docker(f, hello, (struct flaw){0});
+    assert_int_equal(store_import(f->s, f->file, "a", NULL, NULL, &im, &e), 0);
+    assert_int_equal(unpacked_open(store_root(f->s), im.rootfs, &u, &e), 0);
+    assert_int_equal(unpacked_open(store_root(f->s), im.rootfs, &again, &e), 0);
+    assert_string_equal(u.path, again.path);
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s", u.path);
+    unpacked_done(&again);
+    image_done(&im);
+    assert_int_equal(store_remove(f->s, "a", &e), 0);
+    assert_int_equal(access(u.path, F_OK), 0); /* a container runs on it */
+    unpacked_done(&u);
+    assert_int_equal(store_prune(f->s, &freed, &e), 0);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_tidy(f, 0);
 }
 
 static void a_bare_root_file_system_gets_a_shell_and_a_name(void **state)
@@ -454,6 +482,7 @@ int main(void)
         STORE_TEST(an_imported_image_is_found_by_name_and_digest),
         STORE_TEST(one_image_under_two_names_is_made_once),
         STORE_TEST(a_name_that_moves_leaves_an_image_for_prune),
+        STORE_TEST(an_unpacked_image_goes_when_nobody_uses_it),
         STORE_TEST(a_bare_root_file_system_gets_a_shell_and_a_name),
         STORE_TEST(a_folder_is_a_root_file_system),
         STORE_TEST(an_oci_layout_is_read_through_its_indexes),
