@@ -52,7 +52,7 @@ static uint64_t count_processes(int group, char text[TEXT_MAX])
     read_text(group, "cgroup.procs", text);
     for (const char *c = text; *c; c++)
         n += *c == '\n';
-    return n;
+    return n > 0 ? n - 1 : 0; /* without the sandbox's init */
 }
 
 /* All cards but the loopback. */
@@ -173,6 +173,8 @@ static int limit_field(int group, const struct proto_field_view *v, struct err *
         return err_set(e, -EBADMSG, "LIMIT is malformed");
     if (v->id == PF_MEMORY)
         return limit_memory(group, n, e);
+    if (v->id == PF_PIDS && n < UINT64_MAX - 1)
+        n++; /* the sandbox's init is none of the container's */
     if (n != UINT64_MAX)
         snprintf(value, sizeof(value), "%llu", (unsigned long long)n);
     if (v->id == PF_PIDS)

@@ -51,10 +51,12 @@ extern const struct command command_rm;
 extern const struct command command_rmi;
 extern const struct command command_snapshot;
 extern const struct command command_start;
+extern const struct command command_stats;
 extern const struct command command_stop;
 extern const struct command command_template;
 extern const struct command command_top;
 extern const struct command command_unpause;
+extern const struct command command_update;
 extern const struct command command_volume;
 extern const struct command command_wait;
 
