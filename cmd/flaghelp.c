@@ -30,7 +30,7 @@ static void wrap(const struct layout *l, const char *text, int at, int indent)
     const char *space = "";
 
     while (*text) {
-        int n = (int)strcspn(text, " ");
+        int n = (int)strcspn(text, " \n");
 
         if (at + (int)strlen(space) + n > l->width && space[0]) {
             fprintf(l->out, "\n%*s", indent, "");
@@ -39,7 +39,7 @@ static void wrap(const struct layout *l, const char *text, int at, int indent)
         }
         at += fprintf(l->out, "%s%.*s", space, n, text);
         text += n;
-        text += strspn(text, " ");
+        text += strspn(text, " \n");
         space = " ";
     }
     fputc('\n', l->out);
@@ -108,8 +108,10 @@ void flag_help(FILE *out, const struct command *c)
         l.width = WIDTH_MIN;
     if (l.width > WIDTH_MAX)
         l.width = WIDTH_MAX;
+    bool operands = c->operands && !c->sub;
+
     fprintf(out, "Usage: kiln %s%s%s%s\n\n", c->name, c->sub ? " COMMAND" : " [flags]",
-            c->operands ? " " : "", c->operands ? c->operands : "");
+            operands ? " " : "", operands ? c->operands : "");
     if (c->about)
         wrap(&l, c->about, 0, 0);
     else
@@ -129,5 +131,6 @@ void flag_help(FILE *out, const struct command *c)
     }
     groups(&l, c);
     if (c->after)
-        fprintf(out, "\n%s\n", c->after);
+        fprintf(out, "\n%.*s\n", (int)(strlen(c->after) - (c->after[strlen(c->after) - 1] == '\n')),
+                c->after);
 }
