@@ -109,14 +109,13 @@ void ctrlog_open(struct ctrlog *l, int dir, const char *driver, int64_t max_size
         l->max_files = CTRLOG_FILES_MAX;
 }
 
-void ctrlog_write(struct ctrlog *l, unsigned stream, int64_t ns, const void *bytes, size_t len)
+static void write_entry(struct ctrlog *l, unsigned stream, int64_t ns, const void *bytes,
+                        size_t len)
 {
     uint8_t h[CTRLOG_HEADER], t[CTRLOG_TRAILER];
     size_t total = sizeof(h) + len + sizeof(t);
     struct iovec v[] = {{h, sizeof(h)}, {(void *)(uintptr_t)bytes, len}, {t, sizeof(t)}};
 
-    if (l->off || len == 0 || len > CTRLOG_ENTRY_MAX)
-        return;
     if (l->fd >= 0 && l->max_size && l->size > 0 && l->size + total > l->max_size)
         rotate(l);
     if (l->fd < 0 && !open_file(l))
@@ -132,6 +131,35 @@ void ctrlog_write(struct ctrlog *l, unsigned stream, int64_t ns, const void *byt
         l->size += total;
     else if (n >= 0 && ftruncate(l->fd, (off_t)l->size) < 0) /* the disk is full */
         ctrlog_close(l);
+}
+
+/* Of len bytes: those of the next entry. A portion that is more than a file may have is split where
+ * lines end. */
+static size_t piece(const struct ctrlog *l, const uint8_t *p, size_t len)
+{
+    size_t max = l->max_size > 2 * (CTRLOG_HEADER + CTRLOG_TRAILER)
+                     ? l->max_size - CTRLOG_HEADER - CTRLOG_TRAILER
+                     : CTRLOG_HEADER + CTRLOG_TRAILER;
+
+    if (!l->max_size || max > CTRLOG_ENTRY_MAX)
+        max = CTRLOG_ENTRY_MAX;
+    if (len <= max)
+        return len;
+    const uint8_t *nl = memrchr(p, '\n', max);
+    return nl ? (size_t)(nl + 1 - p) : max;
+}
+
+void ctrlog_write(struct ctrlog *l, unsigned stream, int64_t ns, const void *bytes, size_t len)
+{
+    const uint8_t *p = bytes;
+
+    while (!l->off && len > 0) {
+        size_t n = piece(l, p, len);
+
+        write_entry(l, stream, ns, p, n);
+        p += n;
+        len -= n;
+    }
 }
 
 void ctrlog_close(struct ctrlog *l)

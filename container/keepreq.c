@@ -192,6 +192,8 @@ static int do_renamed(struct keeper *k, struct request *q, struct err *e)
     int r = record_refresh(k->rec, e);
 
     k->rec->state = now;
+    if (r == 0)
+        rundir_rename(&k->dir, k->rec->name);
     return r;
 }
 

@@ -395,6 +395,7 @@ int session_pump(struct session *s, const struct session_streams *io, int timeou
     sink_open(&u.out, io->out);
     sink_open(&u.err, io->err);
     send_size(&u);
+    r = push(&u, false, e); /* nothing may come that would wake us up for it */
     while (r == 0 && !u.ended && !u.detached)
         r = turn(&u, deadline, e);
     sink_done(&u.out);

@@ -192,6 +192,13 @@ int rundir_make(const char *base, const char *id, const char *name, struct rundi
     return r;
 }
 
+void rundir_rename(struct rundir *d, const char *name)
+{
+    (void)unlinkat(d->dir, "name", 0);
+    if (put_name(d, name, NULL) < 0)
+        d->name[0] = '\0'; /* it is still found by its id */
+}
+
 void rundir_remove(struct rundir *d)
 {
     if (d->dir >= 0)

@@ -28,6 +28,7 @@ int rundir_new(const char *base, const char *name, struct rundir *d, struct err 
  */
 int rundir_make(const char *base, const char *id, const char *name, struct rundir *d,
                 struct err *e) MUST_CHECK;
+void rundir_rename(struct rundir *d, const char *name);
 void rundir_remove(struct rundir *d);
 /* Every machine that lives; name "" = it has none. */
 int rundir_each(const char *base, void (*each)(void *ctx, const char *id, const char *name),
