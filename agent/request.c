@@ -55,7 +55,6 @@ static int take_entropy(const struct proto_field_view *v, struct setup_req *r)
         return -ENOMEM;
     memcpy(p, v->p, v->len);
     free(r->entropy);
-    free(r->net);
     r->entropy = p;
     r->entropy_len = v->len;
     return 0;
@@ -214,6 +213,7 @@ void setup_done(struct setup_req *r)
     free(r->hosts);
     free(r->resolv);
     free(r->entropy);
+    free(r->net);
     for (unsigned i = 0; i < r->n_mounts; i++)
         free(r->mount[i].bytes);
     *r = (struct setup_req){0};
