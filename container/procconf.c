@@ -271,7 +271,7 @@ int procconf_fill(const struct task_conf *c, struct procconf *out, struct err *e
 {
     const struct spec *s = &c->rec->spec;
 
-    *out = (struct procconf){.conf = {.id = c->dir->id, .dir = c->dir->path}};
+    *out = (struct procconf){.conf = {.id = c->dir->id, .dir = c->dir->path, .own_start = true}};
     int r = set_namespaces(c, out, e);
     if (r == 0)
         r = set_root(c, out, e);

@@ -332,7 +332,7 @@ static int box_start(const struct task_conf *c, struct task **ret, struct err *e
     int r = create(b, p, e);
     bool starting = r == 0;
     if (r == 0)
-        r = process_start(&b->st, e);
+        r = process_start_child(&b->child, e);
     trace_set(c->trace, TRACE_STARTED);
     b->unpacked = p->unpacked;
     p->unpacked.lock = 0;

@@ -16,19 +16,28 @@ static int file_path(char out[CGROUP_FILE_MAX], const char *dir, const char *fil
     return n < 0 || n >= CGROUP_FILE_MAX ? -ENAMETOOLONG : 0;
 }
 
-int cgroup_file_put(const char *dir, const char *file, const char *text)
+int cgroup_file_open(const char *dir, const char *file)
 {
     char path[CGROUP_FILE_MAX];
-    size_t len = strlen(text);
     int r = file_path(path, dir, file);
 
     if (r < 0)
         return r;
     /* O_CREAT for a folder that plays a group in tests; the kernel makes no files there and says
      * EACCES. */
-    CLEANUP(fd) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)
         return errno == EACCES && access(path, F_OK) < 0 ? -ENOENT : -errno;
+    return fd;
+}
+
+int cgroup_file_put(const char *dir, const char *file, const char *text)
+{
+    size_t len = strlen(text);
+    CLEANUP(fd) int fd = cgroup_file_open(dir, file);
+
+    if (fd < 0)
+        return fd;
     ssize_t n = write(fd, text, len);
     return n < 0 ? -errno : (size_t)n == len ? 0 : -EIO;
 }

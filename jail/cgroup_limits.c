@@ -4,7 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
 #include "jail/cgroup_priv.h"
 #include "jail/devfilter.h"
 
@@ -204,23 +206,39 @@ static int apply_io(const struct cgroup *c, const struct cgroup_limits *l, struc
     return set(c, CGROUP_IO, "io.weight", text, e);
 }
 
+static int rule_text(const struct cgroup_device *d, char text[VALUE_MAX])
+{
+    char major[16] = "*", minor[16] = "*";
+
+    if (d->major >= 0)
+        snprintf(major, sizeof(major), "%d", d->major);
+    if (d->minor >= 0)
+        snprintf(minor, sizeof(minor), "%d", d->minor);
+    if (d->type == 'a')
+        return snprintf(text, VALUE_MAX, "a");
+    return snprintf(text, VALUE_MAX, "%c %s:%s %.3s", d->type, major, minor, d->access);
+}
+
+/* Each rule is a write(2) of its own; the files are opened once. */
 static int apply_devices_v1(const struct cgroup *c, const struct cgroup_limits *l, struct err *e)
 {
+    const char *dir = c->path[CGROUP_DEVICES];
+    CLEANUP(fd) int allow = -1;
+    CLEANUP(fd) int deny = -1;
+    char text[VALUE_MAX];
     int r = set(c, CGROUP_DEVICES, "devices.deny", "a", e);
 
     for (size_t i = 0; r == 0 && i < l->n_devices; i++) {
         const struct cgroup_device *d = &l->devices[i];
-        char text[VALUE_MAX], major[16] = "*", minor[16] = "*";
+        int *fd = d->allow ? &allow : &deny;
+        int len = rule_text(d, text);
 
-        if (d->major >= 0)
-            snprintf(major, sizeof(major), "%d", d->major);
-        if (d->minor >= 0)
-            snprintf(minor, sizeof(minor), "%d", d->minor);
-        if (d->type == 'a')
-            snprintf(text, sizeof(text), "a");
-        else
-            snprintf(text, sizeof(text), "%c %s:%s %.3s", d->type, major, minor, d->access);
-        r = set(c, CGROUP_DEVICES, d->allow ? "devices.allow" : "devices.deny", text, e);
+        if (*fd < 0)
+            *fd = cgroup_file_open(dir, d->allow ? "devices.allow" : "devices.deny");
+        if (*fd < 0)
+            return err_errno(e, *fd, "devices of %s", dir);
+        if (write(*fd, text, (size_t)len) != len)
+            return err_errno(e, -errno, "allow or deny device '%s'", text);
     }
     return r;
 }

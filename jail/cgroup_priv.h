@@ -10,7 +10,9 @@ enum {
 };
 #define CGROUP_PREFIX "kiln-"
 
-/* 0 or -errno; -ENOENT: the group has no such file. */
+/* For writing; owned by the caller. -ENOENT: the group has no such file. */
+int cgroup_file_open(const char *dir, const char *file) MUST_CHECK;
+/* 0 or -errno, likewise. */
 int cgroup_file_put(const char *dir, const char *file, const char *text) MUST_CHECK;
 /* The text, NUL-terminated, cut at `len`. Returns its length or -errno. */
 int cgroup_file_get(const char *dir, const char *file, char *buf, size_t len) MUST_CHECK;
@@ -25,7 +27,7 @@ bool cgroup_is_v2(const struct cgroup *c, enum cgroup_controller k);
 int cgroup_each_folder(const struct cgroup *c, int (*fn)(void *ctx, const char *dir, bool v2),
                        void *ctx) MUST_CHECK;
 
-/* In jail/cgroup_limits.c. `fresh`: the group is new, and v2's controllers were given to it. */
+/* In jail/cgroup_limits.c. */
 int cgroup_apply(const struct cgroup *c, const struct cgroup_limits *l, struct err *e) MUST_CHECK;
 /* The controllers these limits need, bit n = controller n. */
 unsigned cgroup_needs(const struct cgroup_limits *l);

@@ -79,7 +79,9 @@ static int v1_all(const struct plan *p, int root, const struct process_mount *m,
                        m->flags & ~(unsigned long)MS_RDONLY, e);
 
     for (unsigned k = 0; r == 0 && k < CGROUP_CONTROLLERS; k++) {
-        bool again = !p->cgroup.path[k][0] || strcmp(p->host.own[k], unified) == 0;
+        /* freezer, devices and blkio say nothing that programs look for. */
+        bool again = !p->cgroup.path[k][0] || strcmp(p->host.own[k], unified) == 0 ||
+                     k == CGROUP_FREEZER || k == CGROUP_DEVICES || k == CGROUP_IO;
 
         for (unsigned j = 0; !again && j < k; j++)
             again = strcmp(p->host.own[j], p->host.own[k]) == 0;

@@ -173,6 +173,9 @@ struct process_conf { /* all borrowed for the call */
     const char *id;   /* names the cgroup */
     const char *dir;  /* the container's folder: mount point of the root in its mount namespace, the
                        * socket "start" */
+    /* Whoever creates it starts it, by process_start_child(): no socket is made that others could
+     * do it by, and should the caller end before, so does the init. */
+    bool own_start;
     struct process_proc process;
     struct process_root root;
     const char *hostname, *domainname;
@@ -208,8 +211,9 @@ struct process_child { /* owned: process_child_done() */
     int pidfd;         /* readable = it ended */
     int terminal;      /* the master end; -1 = none */
     pid_t server;      /* a child that serves the image and ends after the container; 0 = none */
+    int start;         /* of conf.own_start: process_start_child(); -1 = none */
 };
-#define PROCESS_CHILD_NONE ((struct process_child){0, -1, -1, 0})
+#define PROCESS_CHILD_NONE ((struct process_child){0, -1, -1, 0, -1})
 void process_child_done(struct process_child *c); /* closes; kills nothing */
 /* When the container is gone: wait for its server, too. */
 void process_child_reap(struct process_child *c);
@@ -226,6 +230,7 @@ int process_create(const struct process_conf *c, struct process_state *st,
  * directory (126), others = it cannot be run (126). -ESRCH: the init has ended; -EALREADY: it was
  * started before. */
 int process_start(const struct process_state *st, struct err *e) MUST_CHECK;
+int process_start_child(struct process_child *c, struct err *e) MUST_CHECK;
 
 /* A further process in a running container: its namespaces, cgroups, and root; restrictions are
  * those of `p`. Returns when it was executed. Errors as process_start()'s; -EAGAIN: it is frozen.

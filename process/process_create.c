@@ -23,6 +23,7 @@ void process_child_done(struct process_child *c)
 {
     shut(&c->pidfd);
     shut(&c->terminal);
+    shut(&c->start);
     *c = PROCESS_CHILD_NONE;
 }
 
@@ -140,6 +141,7 @@ static void plan_done(struct plan *p)
 {
     shut(&p->sync);
     shut(&p->listener);
+    shut(&p->go);
     shut(&p->last);
     shut(&p->image);
     for (unsigned i = 0; i < PROCESS_MOUNTS_MAX; i++)
@@ -155,7 +157,7 @@ static int plan_make(struct plan *p, struct err *e)
 
     if (r == 0)
         r = open_sources(p, e);
-    if (r == 0)
+    if (r == 0 && !p->conf->own_start)
         r = p->listener = open_listener(p->conf->dir, e);
     if (r >= 0)
         r = p->last = last_open(e);
@@ -291,10 +293,20 @@ static int run(struct plan *p, struct process_state *st, struct process_child *c
         return err_errno(e, -errno, "socketpair");
     CLEANUP(fd) int ours = sock[0];
     p->sync = sock[1];
+    if (p->conf->own_start) {
+        int go[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go) < 0)
+            return err_errno(e, -errno, "socketpair");
+        child->start = go[0];
+        p->go = go[1];
+    }
     pid_t pid = make_child(p, sock, e);
     plan_done(p); /* the child's ends: its end is seen now */
-    if (pid < 0)
+    if (pid < 0) {
+        process_child_done(child);
         return pid;
+    }
     child->pid = pid;
     int r = prepare_child(p, pid, ours, e);
     if (r == 0)
@@ -324,7 +336,7 @@ int process_create(const struct process_conf *c, struct process_state *st,
     CLEANUP(mem) struct plan *p = calloc(1, sizeof(*p));
     if (!p)
         return err_errno(e, -ENOMEM, "container");
-    *p = (struct plan){.conf = c, .sync = -1, .listener = -1, .last = -1, .image = -1};
+    *p = (struct plan){.conf = c, .sync = -1, .listener = -1, .go = -1, .last = -1, .image = -1};
     p->user_ns = c->ns[PROCESS_NS_USER].how == PROCESS_NS_NEW;
     p->rootless = geteuid() != 0;
     for (unsigned i = 0; i < PROCESS_MOUNTS_MAX; i++)

@@ -26,11 +26,12 @@ enum { SYSCTL_PATH_MAX = 256 };
 static void close_others(const struct plan *p)
 {
     const struct process_proc *proc = &p->conf->process;
-    int keep[CGROUP_CONTROLLERS + 1 + PROCESS_MOUNTS_MAX + PROCESS_PASS_FDS_MAX + 8];
+    int keep[CGROUP_CONTROLLERS + 1 + PROCESS_MOUNTS_MAX + PROCESS_PASS_FDS_MAX + 9];
     unsigned n = 0;
 
     keep[n++] = p->sync;
     keep[n++] = p->listener;
+    keep[n++] = p->go;
     keep[n++] = p->last;
     keep[n++] = p->image;
     for (unsigned i = 0; i < p->n_enter; i++)
@@ -233,11 +234,15 @@ static int tell_ready(struct plan *p, struct console *tty)
     return r;
 }
 
-/* process_start() connects; it hears of a failure by what is written, of success by the end. */
+/* process_start() connects, process_start_child() writes a byte; they hear of a failure by what is
+ * written, of success by the end. */
 static int wait_start(struct plan *p)
 {
     int fd;
+    char go;
 
+    if (p->go >= 0)
+        return read(p->go, &go, 1) == 1 ? p->go : -1;
     do
         fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC);
     while (fd < 0 && errno == EINTR);

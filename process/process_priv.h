@@ -73,7 +73,8 @@ struct plan {
     bool user_ns;                   /* a new one */
     bool rootless;                  /* the caller is not the host's root */
     int sync;                       /* its end; owned */
-    int listener;                   /* the socket "start"; owned */
+    int listener;                   /* the socket "start", -1 = none; owned */
+    int go;                         /* else its end of process_child.start; owned */
     int last;                       /* sealed memfd with the program of process/last; owned */
     int image;                      /* rootimage_mount(); -1 = none or to be served; owned */
     int source[PROCESS_MOUNTS_MAX]; /* detached trees of binds; owned */

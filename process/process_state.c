@@ -182,6 +182,19 @@ int process_start(const struct process_state *st, struct err *e)
     return s < 0 ? s : report_wait(s, e);
 }
 
+int process_start_child(struct process_child *c, struct err *e)
+{
+    const char go = 1;
+
+    if (c->start < 0)
+        return err_set(e, -EALREADY, "the container was started before");
+    int r = send(c->start, &go, 1, MSG_NOSIGNAL) == 1
+                ? report_wait(c->start, e)
+                : err_set(e, -ESRCH, "the container has ended");
+    shut(&c->start);
+    return r;
+}
+
 /* ---- signals, processes */
 
 static int ns_of(pid_t pid, struct stat *st)

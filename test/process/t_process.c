@@ -154,6 +154,33 @@ static void it_is_started_once_and_by_whoever_has_its_state(void **state)
     assert_int_equal(process_start(&b->st, &b->e), -ESRCH);
 }
 
+static void its_creator_can_keep_the_start_to_itself(void **state)
+{
+    struct box *b = *state;
+    const char *const argv[] = {"echo", "hello", NULL}, *const none[] = {"none", NULL};
+    char path[128];
+
+    b->conf.own_start = true;
+    snprintf(path, sizeof(path), "%s/start", b->dir);
+    assert_int_equal(box_create(b, argv), 0);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(process_start_child(&b->child, &b->e), 0);
+    assert_int_equal(process_start_child(&b->child, &b->e), -EALREADY);
+    box_end(b);
+    assert_string_equal(b->out, "hello\n");
+    assert_int_equal(box_create(b, none), 0);
+    assert_int_equal(process_start_child(&b->child, &b->e), -ENOENT);
+    box_end(b);
+    assert_int_equal(WEXITSTATUS(b->status), 127);
+    /* Who goes without starting it takes it along. */
+    assert_int_equal(box_create(b, argv), 0);
+    close(b->child.start);
+    b->child.start = -1;
+    box_end(b);
+    assert_int_equal(WEXITSTATUS(b->status), 1);
+    assert_string_equal(b->out, "");
+}
+
 static void masked_and_readonly_paths_are(void **state)
 {
     struct box *b = *state;
@@ -495,6 +522,7 @@ int main(void)
         TEST(an_unknown_user_is_an_error_of_create),
         TEST(what_cannot_be_executed_says_so),
         TEST(it_is_started_once_and_by_whoever_has_its_state),
+        TEST(its_creator_can_keep_the_start_to_itself),
         TEST(masked_and_readonly_paths_are),
         TEST(seccomp_refuses),
         TEST(devices_are_the_default_ones),

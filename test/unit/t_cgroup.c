@@ -149,7 +149,7 @@ static void limits_are_written_as_v1_wants_them(void **state)
     assert_string_equal(text(c.path[CGROUP_CPUSET], "cpuset.mems"), "0\n");
     assert_string_equal(text(c.path[CGROUP_PIDS], "pids.max"), "100");
     assert_string_equal(text(c.path[CGROUP_DEVICES], "devices.deny"), "a");
-    assert_string_equal(text(c.path[CGROUP_DEVICES], "devices.allow"), "b *:* m");
+    assert_string_equal(text(c.path[CGROUP_DEVICES], "devices.allow"), "c 1:3 rwmb *:* m");
     assert_string_equal(c.path[CGROUP_UNIFIED], "");
 
     /* Without it asked for, no group where it costs or needs care. */
