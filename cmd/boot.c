@@ -110,7 +110,8 @@ static const struct flag boot_flags[] = {
     {"share", 0, "TAG=DIR[:ro]", "a folder for the guest: mount -t virtiofs TAG /mnt; up to 7",
      FLAG_SET(add_share)},
     {"net", 0, "KIND[,KEY=VALUE]",
-     "a network card, up to 4: tap:NAME, user (passt), vhost-user:SOCKET, none; keys: mac, mtu, "
+     "a network card, up to 4: tap:NAME, user (passt), vhost-user[-server]:SOCKET, none; keys: "
+     "mac, mtu, "
      "queues, rx-rate, tx-rate (bytes a second), publish",
      FLAG_SET(add_net)},
     {"cpus", 0, "N", "virtual CPUs (default 1)", FLAG_UINT(A, vm.cpus, 1, VM_CPUS_MAX)},

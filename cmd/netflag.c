@@ -96,8 +96,14 @@ static int parse_kind(struct netflag *n, char *kind, struct err *e)
     } else if (strncmp(kind, "vhost-user:", 11) == 0 && kind[11]) {
         n->card.vhost_socket = kind + 11;
         n->card.kind = VM_NET_VHOST;
+    } else if (strncmp(kind, "vhost-user-server:", 18) == 0 && kind[18]) {
+        n->card.vhost_socket = kind + 18;
+        n->card.vhost_listen = true;
+        n->card.kind = VM_NET_VHOST;
     } else if (strcmp(kind, "none") != 0) {
-        return err_set(e, -EINVAL, "'%s' is neither tap:NAME, user, vhost-user:SOCKET nor none",
+        return err_set(e, -EINVAL,
+                       "'%s' is neither tap:NAME, user, vhost-user:SOCKET, "
+                       "vhost-user-server:SOCKET nor none",
                        kind);
     }
     return 0;

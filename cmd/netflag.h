@@ -1,6 +1,6 @@
 /* cmd/netflag.h - --net of kiln boot and kiln restore: one network card.
  *
- *   none | tap:NAME | user | vhost-user:SOCKET
+ *   none | tap:NAME | user | vhost-user:SOCKET | vhost-user-server:SOCKET
  *                           [,mac=MAC] [,mtu=N] [,queues=N] [,rx-rate=SIZE] [,tx-rate=SIZE]
  *                           [,publish=[IP/]HOST[:GUEST][/udp]]...
  *

@@ -116,7 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     /* The script's last byte: what is said of bringing the device to life. */
     for (unsigned i = 0; n > 0 && i < (data[n - 1] & 7); i++)
         says_u64(&p, GET_FEATURES, FEATURES);
-    if (vulink_new(NULL, s[1], p.loop, &link, NULL) < 0)
+    if (vulink_new(&(struct vulink_place){.fd = s[1]}, p.loop, &link, NULL) < 0)
         abort();
     p.dev = vublk_new(link, fz_ram(), p.loop, NULL);
     if (!p.dev)

@@ -23,8 +23,8 @@ enum {
     VHOSTUSER_CONFIG_MAX = 256, /* bytes ("Virtio device config space") */
     VHOSTUSER_REGIONS_MAX = 8,  /* "Memory regions description" */
     VHOSTUSER_QUEUES_MAX = 8,
-    VHOSTUSER_HELLO_MS = 10000, /* for a machine's first questions: the back end may just start */
-    VHOSTUSER_ANSWER_MS = 3000, /* for what is asked later, while the machine runs */
+    VHOSTUSER_HELLO_MS = 20000,  /* for a machine's first questions: the back end may just start */
+    VHOSTUSER_ANSWER_MS = 10000, /* for what is asked later, while the machine runs */
 };
 
 struct vhostuser { /* owned: vhostuser_close() */

@@ -241,7 +241,8 @@ static int open_disk(const struct vm_disk *c)
 static int add_served_disk(struct vm *vm, const struct vm_disk *c, unsigned n, struct err *e)
 {
     struct vulink *link = NULL;
-    int r = served_link(vm, c->vhost_socket, c->vhost_fd, &link, e);
+    struct served_place p = {.socket = c->vhost_socket, .fd = c->vhost_fd};
+    int r = served_link(vm, &p, &link, e);
     struct vudev *d = r == 0 ? vublk_new(link, vm->mem, vm->loop, e) : NULL;
     if (!d)
         return err_wrap(e, r < 0 ? r : -EPROTO, "disk '%s'", c->path);

@@ -48,10 +48,11 @@ static int connect_card(struct vm *vm, const struct vm_net *c, unsigned pairs, s
 /* A card that another process serves. */
 static int add_served(struct vm *vm, const struct vm_net *c, struct err *e)
 {
+    struct served_place p = {.socket = c->vhost_socket, .listen = c->vhost_listen, .fd = c->fd[0]};
     struct vulink *link = NULL;
     if (c->pairs > 1)
         return err_set(e, -EINVAL, "%u queue pairs", c->pairs);
-    int r = served_link(vm, c->vhost_socket, c->fd[0], &link, e);
+    int r = served_link(vm, &p, &link, e);
     struct vudev *d = r == 0 ? vunet_new(link, c->mac, c->mtu, vm->mem, vm->loop, e) : NULL;
     if (!d)
         return err_wrap(e, r < 0 ? r : -EPROTO, "network card '%s'",

@@ -6,20 +6,19 @@
 #include "vhost/vulink.h"
 #include "vm/vm_private.h"
 
-int served_link(struct vm *vm, const char *socket, int fd, struct vulink **ret, struct err *e)
+int served_link(struct vm *vm, const struct served_place *p, struct vulink **ret, struct err *e)
 {
-    int own = -1;
+    struct vulink_place to = {.path = p->socket, .listen = p->listen, .fd = -1};
 
-    if (socket && !vm->no_sockets)
-        return vulink_new(socket, -1, vm->loop, ret, e);
-    if (socket) {
-        own = vhostuser_connect(socket, e);
-        if (own < 0)
-            return own;
-    } else {
-        own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        if (own < 0)
-            return err_errno(e, -errno, "descriptor %d", fd);
+    if (p->socket && !p->listen && vm->no_sockets) {
+        to.path = NULL;
+        to.fd = vhostuser_connect(p->socket, e);
+        if (to.fd < 0)
+            return to.fd;
+    } else if (!p->socket) {
+        to.fd = fcntl(p->fd, F_DUPFD_CLOEXEC, 0);
+        if (to.fd < 0)
+            return err_errno(e, -errno, "descriptor %d", p->fd);
     }
-    return vulink_new(NULL, own, vm->loop, ret, e);
+    return vulink_new(&to, vm->loop, ret, e);
 }

@@ -3,14 +3,21 @@
 #ifndef VM_SERVED_H
 #define VM_SERVED_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 struct vm;
 struct vulink;
 
-/* To the back end that listens on `socket`, or where that is NULL, at the other end of `fd`
- * (borrowed). Errors as vulink_new(). */
-int served_link(struct vm *vm, const char *socket, int fd, struct vulink **ret,
+struct served_place { /* all borrowed */
+    const char *socket;
+    bool listen; /* this side, for a back end that connects */
+    int fd;      /* where `socket` is NULL: connected to the back end */
+};
+
+/* Errors as vulink_new(). */
+int served_link(struct vm *vm, const struct served_place *p, struct vulink **ret,
                 struct err *e) MUST_CHECK;
 
 #endif

@@ -62,6 +62,7 @@ struct vm_net { /* a network card: virtio-net */
     /* VM_NET_VHOST: where the back end listens, looked for again when it dies; NULL: fd[0] is
      * connected to it. Without limits. */
     const char *vhost_socket;
+    bool vhost_listen;       /* the back end connects to it instead; vm_new() waits for that */
     struct rate_conf rx, tx; /* limits, as the guest sees the directions; 0 = none */
 };
 

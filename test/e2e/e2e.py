@@ -179,6 +179,12 @@ def wait_for(condition, what, seconds=LIMIT):
         time.sleep(0.01)
 
 
+def listens(path):
+    """Whether a Unix socket of this name takes connections; one that only has its name refuses them."""
+    lines = [line.split() for line in pathlib.Path("/proc/net/unix").read_text().splitlines()]
+    return any(f[-1] == str(path) and int(f[3], 16) & 0x10000 for f in lines[1:] if len(f) > 7)
+
+
 def catches(pid, sig):
     """Whether the process has taken this signal in hand: it is caught, or blocked for a signalfd."""
     try:

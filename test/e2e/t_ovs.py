@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 
-from e2e import ENGINE, KILN, Skip, main, status, wait_for
+from e2e import ENGINE, KILN, Skip, listens, main, status, wait_for
 
 CLONE_NEWNET = 0x40000000
 LIMIT = 170
@@ -67,7 +67,7 @@ class Switch:
         self.running = []
         subprocess.run(["ovsdb-tool", "create", self.folder / "conf.db", SCHEMA], env=self.env, check=True)
         self.start("ovsdb-server", self.folder / "conf.db", f"--remote=punix:{self.folder}/db.sock")
-        wait_for((self.folder / "db.sock").exists, "the database does not listen")
+        wait_for(lambda: listens(self.folder / "db.sock"), "the database does not listen")
         self.vsctl("--no-wait", "init")
         for s in settings:
             self.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:" + s.format(EAL.format(self.prefix)))
@@ -75,7 +75,8 @@ class Switch:
         try:
             self.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
             for name, kind in ports:
-                self.vsctl("add-port", "br0", name, "--", "set", "Interface", name, f"type={kind}")
+                path = [f"options:vhost-server-path={self.folder}/{name}"] if kind == "dpdkvhostuserclient" else []
+                self.vsctl("add-port", "br0", name, "--", "set", "Interface", name, f"type={kind}", *path)
         except BaseException:
             self.__exit__()
             raise
@@ -136,10 +137,11 @@ def they_talk(w, switch, one, two):
 
 
 def test_two_machines_talk_by_vhost_user(w):
+    """The switch listens for one of them and connects to the other."""
     settings = ("dpdk-init=true", 'dpdk-extra="{}"', "per-port-memory=true", "pmd-maxsleep=500", "pmd-cpu-mask=1",
                 "vhost-sock-dir=.")
-    with Switch(w, DPDK, [("p1", "dpdkvhostuser"), ("p2", "dpdkvhostuser")], settings) as s:
-        they_talk(w, s, f"vhost-user:{s.folder}/p1", f"vhost-user:{s.folder}/p2")
+    with Switch(w, DPDK, [("p1", "dpdkvhostuser"), ("p2", "dpdkvhostuserclient")], settings) as s:
+        they_talk(w, s, f"vhost-user:{s.folder}/p1", f"vhost-user-server:{s.folder}/p2")
 
 
 def test_two_machines_talk_by_taps(w):

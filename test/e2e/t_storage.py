@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 
-from e2e import ENGINE, KILN, Skip, main, same, says, status, wait_for
+from e2e import ENGINE, KILN, Skip, listens, main, same, says, status, wait_for
 
 MIB = 1 << 20
 RECORDS = 40  # reported before the machine is killed
@@ -112,7 +112,7 @@ class Daemon:
     def start(self):
         self.socket.unlink(missing_ok=True)
         self.process = subprocess.Popen(self.words, env=self.env)
-        wait_for(self.socket.exists, "the daemon does not listen")
+        wait_for(lambda: listens(self.socket), "the daemon does not listen")
 
     def kill(self):
         self.process.kill()
@@ -169,8 +169,8 @@ def fio_root(w):
     return root
 
 
-def fio_verifies(w, disk):
-    done, log = boot(w, disk, f"do=fio fio={FIO}", "--share", f"fio={fio_root(w)}:ro")
+def fio_verifies(w, disk, more=""):
+    done, log = boot(w, disk, f"do=fio fio={FIO}{more}", "--share", f"fio={fio_root(w)}:ro")
     status(done, 0)
     assert "fio: status 0" in log and "verify:" not in log, log[-3000:]
 
@@ -194,18 +194,22 @@ def test_fio_verifies_while_the_back_end_is_killed_and_comes_back(w):
     with Daemon(w, raw(w)) as d:
         done = threading.Event()
 
+        kills = []
+
         def disturb():
             while not done.wait(1.0):
                 d.kill()
+                kills.append(1)
                 d.start()
 
         t = threading.Thread(target=disturb)
         t.start()
         try:
-            fio_verifies(w, f"vhost-user:{d.socket}")
+            fio_verifies(w, f"vhost-user:{d.socket}", ",--loops=4")
         finally:
             done.set()
             t.join()
+        assert kills, "fio was over too soon"
 
 
 # --- what was flushed is there ------------------------------------------------------------------------
@@ -378,7 +382,7 @@ def test_an_nbd_export_is_a_disk(w):
     path, socket = code_disk(w), w.folder / "nbd.sock"
     p = subprocess.Popen(["qemu-nbd", "-r", "-f", "raw", "-k", str(socket), "-x", "e", "-t", str(path)], env=w.env)
     try:
-        wait_for(socket.exists, "qemu-nbd does not listen")
+        wait_for(lambda: listens(socket), "qemu-nbd does not listen")
         runs_what_it_reads(w, f"nbd:unix:{socket},export=e,ro", ENGINE)
     finally:
         p.kill()

@@ -77,7 +77,7 @@ static struct world *disk(void)
 
     vupeer_hello(&w->p, features, VU_P_CONFIG);
     says_config(&w->p, SECTORS);
-    assert_int_equal(vulink_new(NULL, fd, w->loop, &link, NULL), 0);
+    assert_int_equal(vulink_new(&(struct vulink_place){.fd = fd}, w->loop, &link, NULL), 0);
     plug(w, link, false);
     return w;
 }
@@ -386,7 +386,7 @@ static void private_ram_is_refused(void **state)
 
     (void)state;
     vupeer_hello(&p, features, VU_P_CONFIG);
-    assert_int_equal(vulink_new(NULL, fd, l, &link, NULL), 0);
+    assert_int_equal(vulink_new(&(struct vulink_place){.fd = fd}, l, &link, NULL), 0);
     assert_null(vublk_new(link, m, l, &e));
     assert_int_equal(e.code, -EINVAL);
     vupeer_close(&p);
@@ -404,7 +404,7 @@ static void no_disk_is_no_disk(void **state)
     (void)state;
     vupeer_hello(&w->p, features, VU_P_CONFIG);
     says_config(&w->p, UINT64_MAX);
-    assert_int_equal(vulink_new(NULL, fd, w->loop, &link, NULL), 0);
+    assert_int_equal(vulink_new(&(struct vulink_place){.fd = fd}, w->loop, &link, NULL), 0);
     assert_null(vublk_new(link, w->d.m, w->loop, &e));
     assert_int_equal(e.code, -EPROTO);
     vupeer_close(&w->p);
@@ -416,6 +416,7 @@ static void no_disk_is_no_disk(void **state)
 /* --- on a path: the back end comes back ------------------------------------------------------ */
 
 struct again {
+    char path[64];
     int listening;
     struct vupeer p;
     bool start;
@@ -451,7 +452,8 @@ static struct world *by_path(struct again *a, struct sockaddr_un *at, bool net)
     assert_int_equal(bind(a->listening, (struct sockaddr *)at, sizeof(*at)), 0);
     assert_int_equal(listen(a->listening, 1), 0);
     pthread_create(&t, NULL, accept_one, a);
-    assert_int_equal(vulink_new(at->sun_path, -1, w->loop, &link, NULL), 0);
+    assert_int_equal(vulink_new(&(struct vulink_place){.path = at->sun_path}, w->loop, &link, NULL),
+                     0);
     pthread_join(t, NULL);
     w->p = a->p;
     plug(w, link, net);
@@ -502,6 +504,62 @@ static void a_dead_back_ends_requests_are_offered_to_the_next(void **state)
     vupeer_base(&w->p, 0, 2);
     unbind(&a, &at);
     finish(w);
+}
+
+/* The back end connects, when it can, and says at once what it will be asked. */
+static void *connect_one(void *arg)
+{
+    struct again *a = arg;
+
+    a->p = (struct vupeer){.fd = -1, .q = {{.kick = -1, .call = -1}, {.kick = -1, .call = -1}}};
+    while ((a->p.fd = vhostuser_connect(a->path, NULL)) < 0)
+        usleep(1000);
+    fcntl(a->p.fd, F_SETFL, 0);
+    vupeer_hello(&a->p, features, VU_P_CONFIG);
+    says_config(&a->p, SECTORS);
+    if (a->start)
+        vupeer_says_u64(&a->p, VU_GET_FEATURES, features);
+    return NULL;
+}
+
+static void a_back_end_may_connect_and_do_so_again(void **state)
+{
+    struct world *w = empty_world();
+    struct vulink *link = NULL;
+    struct again a = {0};
+    struct err e = {0};
+    pthread_t t;
+
+    (void)state;
+    snprintf(a.path, sizeof(a.path), "/tmp/t_vudev.%d.l", (int)getpid());
+    struct vulink_place here = {.path = a.path, .listen = true};
+    pthread_create(&t, NULL, connect_one, &a);
+    assert_int_equal(vulink_new(&here, w->loop, &link, NULL), 0);
+    pthread_join(t, NULL);
+    w->p = a.p;
+    plug(w, link, false);
+    begin(w);
+    add_read(w, 512);
+    struct vulink *second = NULL;
+    assert_int_equal(vulink_new(&here, w->loop, &second, &e), -EADDRINUSE);
+
+    vupeer_close(&w->p);
+    loop_once(w->loop, 0);
+    assert_false(drv_broken(&w->d));
+    a.start = true;
+    pthread_create(&t, NULL, connect_one, &a);
+    for (int i = 0; i < 100 && !w->dev->started; i++)
+        loop_once(w->loop, 100);
+    pthread_join(t, NULL);
+    w->p = a.p;
+    vupeer_listen(&w->p);
+    assert_true(serve(w, 1) >= 0);
+    vupeer_call(&w->p, 0);
+    loop_once(w->loop, 0);
+    assert_true(drv_used(&w->d, 0, NULL, NULL));
+    vupeer_base(&w->p, 0, 1);
+    finish(w);
+    assert_int_equal(access(a.path, F_OK), -1);
 }
 
 static void one_that_lied_is_tried_again_after_a_reset(void **state)
@@ -587,6 +645,7 @@ int main(void)
         cmocka_unit_test(private_ram_is_refused),
         cmocka_unit_test(no_disk_is_no_disk),
         cmocka_unit_test(a_dead_back_ends_requests_are_offered_to_the_next),
+        cmocka_unit_test(a_back_end_may_connect_and_do_so_again),
         cmocka_unit_test(one_that_lied_is_tried_again_after_a_reset),
         cmocka_unit_test(a_cards_link_follows_its_back_end),
     };
