@@ -180,8 +180,8 @@ static _Noreturn void help(struct files_at *at, const struct filework *work)
     (void)prctl(PR_SET_DUMPABLE, 0);
     if (w.kind == FILEWORK_TOP)
         r = write_top(at, w.out);
-    else if (w.kind == FILEWORK_DIFF || w.kind == FILEWORK_LAYER)
-        r = fileslayer_write(at, w.out, w.kind == FILEWORK_LAYER);
+    else if (w.kind == FILEWORK_DIFF)
+        r = fileslayer_write(at, w.out);
     else
         r = work_inside(at, &w);
     _exit(r < 0); /* forked child */

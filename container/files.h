@@ -30,8 +30,8 @@ struct files { /* one work under way; owned: files_end() */
     pid_t helper;
 };
 
-/* Begin `kind`; flags, path and name as in proto/filework.h. DIFF and LAYER of the process class,
- * and TOP, are done here as well. */
+/* Begin `kind`; flags, path and name as in proto/filework.h. DIFF of the process class, and TOP,
+ * are done here as well. */
 int files_begin(struct files_at *at, enum filework_kind kind, unsigned flags, const char *path,
                 const char *name, struct files *f, struct err *e) MUST_CHECK;
 /* Closes both ends and waits. */

@@ -31,7 +31,7 @@ struct files_at {
 int filesoff_begin(struct files_at *at, struct err *e) MUST_CHECK;
 void filesoff_end(struct files_at *at);
 
-/* fileslayer.c, in the helper: DIFF and LAYER of a container of the process class. */
-int fileslayer_write(const struct files_at *at, int out, bool content);
+/* fileslayer.c, in the helper: DIFF of a container of the process class. */
+int fileslayer_write(const struct files_at *at, int out);
 
 #endif

@@ -74,7 +74,7 @@ static bool in_image(void *ctx, const char *path)
     return v->n > 0 && bsearch(&path, v->list, v->n, sizeof(*v->list), compare);
 }
 
-int fileslayer_write(const struct files_at *at, int out, bool content)
+int fileslayer_write(const struct files_at *at, int out)
 {
     struct pack_out *o = malloc(sizeof(*o));
     struct names names = {0};
@@ -84,8 +84,7 @@ int fileslayer_write(const struct files_at *at, int out, bool content)
     if (!o)
         return -ENOMEM;
     pack_out_init(o, out);
-    struct packdiff_conf c = {
-        .upper = upper, .merged = -1, .in_image = in_image, .ctx = &names, .content = content};
+    struct packdiff_conf c = {.upper = upper, .merged = -1, .in_image = in_image, .ctx = &names};
     int r = upper >= 0 || errno == ENOENT ? 0 : err_errno(&e, -errno, "the writable layer");
     if (r == 0 && at->r->spec.storage_memory)
         r = err_set(&e, -ENOTSUP, "the writable layer is in memory");

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "proto/packdiff.h"
 
 enum { CHUNK = 65536, NAME_LEN = PACK_PATH_MAX + 300 };
 
@@ -26,7 +27,7 @@ struct writer {
     struct archive *a;
     struct archive_entry *entry;
     const char *name;
-    bool whiteouts;
+    bool image;
     uint64_t left; /* of the file under way: the tar was told its size */
     uint8_t zero[CHUNK];
 };
@@ -70,19 +71,10 @@ static int put_header(struct writer *w, const char *path, const struct pack_entr
     return archive_write_header(w->a, x) < ARCHIVE_WARN ? archive_failed(w->a, e) : 0;
 }
 
-/* ".wh.NAME" beside it; ".wh..wh..opq" in it. */
-static int put_whiteout(struct writer *w, const char *path, bool opaque, struct err *e)
+/* A folder to mount on stays, empty; a file is passed over with its content. */
+static bool is_left_out(const struct writer *w, const struct pack_entry *en)
 {
-    const struct pack_entry en = {.type = PACK_FILE, .link = ""};
-    const char *slash = strrchr(path, '/');
-    char name[NAME_LEN];
-
-    if (opaque)
-        snprintf(name, sizeof(name), "%s/.wh..wh..opq", path);
-    else
-        snprintf(name, sizeof(name), "%.*s.wh.%s", slash ? (int)(slash - path + 1) : 0, path,
-                 slash ? slash + 1 : path);
-    return put_header(w, name, &en, e);
+    return w->image && en->type != PACK_DIR && packdiff_is_ours(en->path);
 }
 
 static int put_entry(struct writer *w, const struct pack_entry *en, struct err *e)
@@ -90,15 +82,12 @@ static int put_entry(struct writer *w, const struct pack_entry *en, struct err *
     char path[NAME_LEN];
 
     set_path(w, en->path, path);
+    w->left = 0;
     if (en->type == PACK_ABSENT)
-        return w->whiteouts ? put_whiteout(w, path, false, e)
-                            : err_set(e, -EBADMSG, "a stream of files is damaged");
+        return err_set(e, -EBADMSG, "a stream of files is damaged: it has differences");
     if (!path[0]) /* the root of entries that stand alone */
         return en->type == PACK_DIR ? 0 : err_set(e, -EBADMSG, "a file without a name");
-    int r = put_header(w, path, en, e);
-    if (r == 0 && w->whiteouts && en->type == PACK_DIR && (en->flags & PACK_OPAQUE))
-        r = put_whiteout(w, path, true, e);
-    return r;
+    return is_left_out(w, en) ? 0 : put_header(w, path, en, e);
 }
 
 /* What is beyond the size that was told is cut off; what is missing libarchive fills up. */
@@ -125,8 +114,8 @@ static int put_record(struct writer *w, const struct pack_record *rec, struct er
     return rec->kind == PACK_ENTRY ? put_entry(w, &rec->entry, e) : put_bytes(w, rec, e);
 }
 
-int packtar_write(struct pack_in *in, const struct pack_record *first, const char *name,
-                  bool whiteouts, int fd, struct err *e)
+int packtar_write(struct pack_in *in, const struct pack_record *first, const char *name, bool image,
+                  int fd, struct err *e)
 {
     CLEANUP(mem) struct writer *w = calloc(1, sizeof(*w));
     CLEANUP(mem) struct pack_record *rec = calloc(1, sizeof(*rec));
@@ -135,7 +124,7 @@ int packtar_write(struct pack_in *in, const struct pack_record *first, const cha
     if (!w || !rec)
         return err_errno(e, -ENOMEM, "tar");
     w->name = name;
-    w->whiteouts = whiteouts;
+    w->image = image;
     w->a = archive_write_new();
     w->entry = archive_entry_new();
     if (!w->a || !w->entry)

@@ -18,6 +18,7 @@ static int get(const struct filework *w, struct pack_out *o, struct err *e)
         .root = w->root,
         .path = w->path,
         .follow = (w->flags & FILEWORK_FOLLOW) != 0,
+        .one_fs = (w->flags & FILEWORK_ONE_FS) != 0,
         .xattrs = true,
     };
 
@@ -75,7 +76,6 @@ static int diff(const struct filework *w, struct pack_out *o, struct err *e)
         .merged = w->root,
         .in_image = in_image,
         .ctx = (void *)w,
-        .content = w->kind == FILEWORK_LAYER,
     };
 
     if (w->upper < 0 || w->image < 0)

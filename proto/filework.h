@@ -12,8 +12,7 @@
 enum filework_kind {
     FILEWORK_GET = 1, /* `path` -> its tree */
     FILEWORK_PUT,     /* `path`, `name`, a tree on `in` -> an empty stream: it is there */
-    FILEWORK_DIFF,    /* -> the difference to the image, names alone */
-    FILEWORK_LAYER,   /* -> with contents */
+    FILEWORK_DIFF,    /* -> the difference to the image, without contents */
     FILEWORK_TOP,     /* -> a file with a table of processes (proto/proctable.h) */
     FILEWORK_KINDS,
 };
@@ -23,6 +22,7 @@ enum {                        /* flags */
        FILEWORK_FOLDER = 2,   /* PUT: the tree is a folder... */
        FILEWORK_CONTENTS = 4, /* ...and what is in it is wanted alone */
        FILEWORK_KEEP = 8,     /* PUT: owners and attributes as in the tree; else root's */
+       FILEWORK_ONE_FS = 64,  /* GET: what is mounted in it is an empty folder */
        FILEWORK_SYNC = 32,    /* PUT: it is on the disk before the answer */
        FILEWORK_INTO = 16,    /* PUT: `path` must be a folder, the tree goes into it */
 };
@@ -33,7 +33,7 @@ struct filework { /* borrowed */
     const char *path; /* as the container sees it */
     const char *name; /* PUT: what the tree's root is called where it has a name */
     int root;         /* the container's root */
-    int upper, image; /* DIFF, LAYER: the overlay's upper folder, the image; -1 = not at hand */
+    int upper, image; /* DIFF: the overlay's upper folder, the image; -1 = not at hand */
     int in, out;      /* streams of proto/pack.h */
 };
 

@@ -23,7 +23,6 @@ struct diff {
     char link[PACK_PATH_MAX + 1];
     struct pack_entry entry, etc;
     bool etc_waits;
-    struct packwrite_room room;
 };
 
 static bool has_xattr(int fd, const char *name, char want)
@@ -41,7 +40,7 @@ static bool has_xattr(int fd, const char *name, char want)
 }
 
 /* What is made at each start: mount points, and files that tell a container who it is. */
-static bool is_ours(const char *path)
+bool packdiff_is_ours(const char *path)
 {
     static const char *const ours[] = {"dev",          "proc",          "sys",
                                        "etc/hostname", "etc/hosts",     "etc/resolv.conf",
@@ -80,7 +79,6 @@ static int put_entry(struct diff *d, bool hidden, struct err *e)
     if (d->entry.flags == 0 && d->entry.type == PACK_DIR && strcmp(d->path, "etc") == 0) {
         d->etc = d->entry;
         d->etc.path = "etc";
-        d->etc.n_xattrs = 0;
         d->etc_waits = true;
         return 0;
     }
@@ -139,8 +137,6 @@ static int diff_dir(struct diff *d, int fd, struct err *e)
 {
     bool moved = has_xattr(fd, "redirect", 0), opaque = has_xattr(fd, "opaque", 'y');
 
-    if (d->c->content)
-        packwrite_xattrs(fd, &d->entry, &d->room);
     int r = put_entry(d, moved || opaque, e);
     if (r == 0 && !moved) {
         r = diff_entries(d, fd, e);
@@ -157,28 +153,13 @@ static int diff_dir(struct diff *d, int fd, struct err *e)
     return all < 0 ? err_errno(e, all, "/%s", d->path) : diff_entries(d, all, e);
 }
 
-static int diff_file(struct diff *d, int dir, const char *name, struct err *e)
-{
-    CLEANUP(fd)
-    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    struct stat st;
-
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(e, -errno, "/%s", d->path);
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-        return 0; /* it became something else meanwhile */
-    packwrite_xattrs(fd, &d->entry, &d->room);
-    int r = put_entry(d, false, e);
-    return r < 0 ? r : packwrite_content(fd, d->o, d->path, e);
-}
-
 static int diff_one(struct diff *d, int dir, const char *name, struct err *e)
 {
     struct stat st;
 
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return errno == ENOENT ? 0 : err_errno(e, -errno, "/%s", d->path);
-    if (is_ours(d->path))
+    if (packdiff_is_ours(d->path))
         return 0;
     if (is_whiteout(&st))
         return put_absent(d, e);
@@ -196,8 +177,6 @@ static int diff_one(struct diff *d, int dir, const char *name, struct err *e)
         d->link[n] = '\0';
         d->entry.link = d->link;
     }
-    if (S_ISREG(st.st_mode) && d->c->content)
-        return diff_file(d, dir, name, e);
     return put_entry(d, false, e);
 }
 

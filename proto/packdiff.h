@@ -15,7 +15,6 @@ struct packdiff_conf {
     /* Is this path in the image? */
     bool (*in_image)(void *ctx, const char *path);
     void *ctx;
-    bool content; /* files come with content and attributes: a layer. Else names alone */
 };
 
 /* What kiln itself puts into a container's root is left out: /dev, /proc, /sys, files in /etc.
@@ -24,5 +23,7 @@ struct packdiff_conf {
  * the end of the stream. Errors: -EXDEV: a folder was renamed, and `merged` is -1; what reading and
  * writing say. */
 int packdiff(const struct packdiff_conf *c, struct pack_out *o, struct err *e) MUST_CHECK;
+/* Is this path one of those? */
+bool packdiff_is_ours(const char *path);
 
 #endif

@@ -28,6 +28,11 @@ struct hardlink {
     char path[];
 };
 
+struct room { /* where attributes are kept */
+    char names[4096];
+    uint8_t values[PACK_XATTR_BYTES_MAX];
+};
+
 struct walk {
     const struct packwrite_conf *c;
     struct pack_out *o;
@@ -37,7 +42,7 @@ struct walk {
     char path[PACK_PATH_MAX + 1];
     char link[PACK_PATH_MAX + 1];
     struct pack_entry entry;
-    struct packwrite_room room;
+    struct room room;
 };
 
 int packwrite_open(int root, const char *path, int flags)
@@ -109,7 +114,7 @@ static int copy_range(int fd, off_t at, off_t end, struct pack_out *o, const cha
     return 0;
 }
 
-int packwrite_content(int fd, struct pack_out *o, const char *name, struct err *e)
+static int copy_content(int fd, struct pack_out *o, const char *name, struct err *e)
 {
     struct stat st;
     int r = 0;
@@ -144,7 +149,7 @@ static bool overlay_own(const char *name)
     return strncmp(name, "trusted.overlay.", 16) == 0 || strncmp(name, "user.overlay.", 13) == 0;
 }
 
-void packwrite_xattrs(int fd, struct pack_entry *en, struct packwrite_room *room)
+static void read_xattrs(int fd, struct pack_entry *en, struct room *room)
 {
     ssize_t n = flistxattr(fd, room->names, sizeof(room->names));
     size_t used = 0;
@@ -239,9 +244,9 @@ static int walk_dir(struct walk *w, int fd, const struct stat *st, dev_t parent_
         return r;
     }
     if (w->c->xattrs)
-        packwrite_xattrs(fd, &w->entry, &w->room);
+        read_xattrs(fd, &w->entry, &w->room);
     r = put_entry(w, e);
-    if (r < 0 || (st->st_dev != parent_dev && kernels_own(fd)))
+    if (r < 0 || (st->st_dev != parent_dev && (w->c->one_fs || kernels_own(fd))))
         return r;
     if (++w->depth > PACKWRITE_DEPTH_MAX)
         return err_set(e, -ELOOP, "%s: more than %d folders in folders", shown(w),
@@ -274,9 +279,9 @@ static int walk_file(struct walk *w, int fd, const struct stat *st, struct err *
         return put_entry(w, e);
     }
     if (w->c->xattrs)
-        packwrite_xattrs(fd, &w->entry, &w->room);
+        read_xattrs(fd, &w->entry, &w->room);
     int r = put_entry(w, e);
-    return r < 0 ? r : packwrite_content(fd, w->o, shown(w), e);
+    return r < 0 ? r : copy_content(fd, w->o, shown(w), e);
 }
 
 /* An O_PATH descriptor of something of this kind, opened for reading; what it is may have changed

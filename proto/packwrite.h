@@ -18,6 +18,7 @@ struct packwrite_conf {
     int root;         /* folder beneath which all is */
     const char *path; /* of the tree's root, from there; its links are followed, but the last one */
     bool follow;      /* ...and that */
+    bool one_fs;      /* what is mounted in it is an empty folder */
     bool xattrs;
 };
 
@@ -31,13 +32,5 @@ int packwrite_open(int root, const char *path, int flags);
 /* What `st` and `link` say as an entry; its path is the caller's. False: no type for it. */
 struct stat;
 bool packwrite_entry(const struct stat *st, const char *link, struct pack_entry *en);
-/* The content of a regular file, holes as such. */
-int packwrite_content(int fd, struct pack_out *o, const char *name, struct err *e) MUST_CHECK;
-/* Extended attributes of an open file, but those of overlays; `room` is where they are kept. */
-struct packwrite_room {
-    char names[4096];
-    uint8_t values[PACK_XATTR_BYTES_MAX];
-};
-void packwrite_xattrs(int fd, struct pack_entry *en, struct packwrite_room *room);
 
 #endif
