@@ -41,6 +41,7 @@ const struct verb verbs_table[] = {
     {.command = &command_stats},
     {.command = &command_update},
     {.command = &command_cp},
+    {.command = &command_commit},
     {.command = &command_diff},
     {.command = &command_port},
     {.command = &command_events},

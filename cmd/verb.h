@@ -29,6 +29,7 @@ extern const size_t verbs_n;
 extern const struct command command_attach;
 extern const struct command command_boot;
 extern const struct command command_check;
+extern const struct command command_commit;
 extern const struct command command_cp;
 extern const struct command command_diff;
 extern const struct command command_events;
