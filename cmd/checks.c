@@ -373,23 +373,11 @@ static void check_kernel(struct check_result *r)
 }
 
 const struct check_item checks_host[] = {
-    {"cpu", check_cpu},
-    {"kvm", check_kvm},
-    {"engine", check_engine},
-    {"memory", check_memory},
-    {"limits", check_limits},
-    {"kernel", check_kernel},
-    {"store", check_store},
-    {"skopeo", check_skopeo},
-    {"mksquashfs", check_mksquashfs},
-    {"disk formats", check_qsd},
-    {"cgroups", check_cgroups},
-    {"user namespaces", check_userns},
-    {"seccomp", check_seccomp},
-    {"landlock", check_landlock},
-    {"io_uring", check_uring},
-    {"userfaultfd", check_uffd},
-    {"tun", check_tun},
-    {"vhost", check_vhost},
+    {"cpu", check_cpu},          {"kvm", check_kvm},           {"engine", check_engine},
+    {"memory", check_memory},    {"limits", check_limits},     {"kernel", check_kernel},
+    {"store", check_store},      {"skopeo", check_skopeo},     {"mksquashfs", check_mksquashfs},
+    {"disk formats", check_qsd}, {"cgroups", check_cgroups},   {"user namespaces", check_userns},
+    {"seccomp", check_seccomp},  {"landlock", check_landlock}, {"io_uring", check_uring},
+    {"userfaultfd", check_uffd}, {"tun", check_tun},           {"vhost", check_vhost},
 };
 const size_t checks_host_n = ARRAY_LEN(checks_host);
