@@ -2,6 +2,7 @@
 
 #include "cmd/flag.h"
 #include "cmd/human.h"
+#include "cmd/inuse.h"
 #include "cmd/verb.h"
 #include "container/template.h"
 #include "image/store.h"
@@ -15,7 +16,9 @@ static int prune(void)
 
     if (store_open(NULL, &s, &e) < 0)
         return say_err(&e, EXIT_KILN);
-    int r = store_prune(s, &freed, &e);
+    int r = inuse_keep(s, &e);
+    if (r == 0)
+        r = store_prune(s, &freed, &e);
     if (r == 0)
         r = template_prune(store_root(s), &freed, &e);
     store_close(s);
@@ -28,9 +31,9 @@ static int prune(void)
 const struct command command_prune = {
     .name = "prune",
     .summary = "remove what no name refers to",
-    .about =
-        "Removes images that have no name, templates that nothing would start from or that were "
-        "not used for a week, and what interrupted work has left in the store.",
+    .about = "Removes images that have no name and no container, templates that nothing would "
+             "start from or that were "
+             "not used for a week, and what interrupted work has left in the store.",
     .run = cmd_prune,
 };
 

@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "cmd/flag.h"
+#include "cmd/inuse.h"
 #include "cmd/verb.h"
 #include "image/store.h"
 
@@ -12,6 +13,10 @@ static int remove_all(int n, char **refs)
 
     if (store_open(NULL, &s, &e) < 0)
         return say_err(&e, EXIT_KILN);
+    if (inuse_keep(s, &e) < 0) {
+        store_close(s);
+        return say_err(&e, EXIT_KILN);
+    }
     for (int i = 0; i < n; i++) {
         if (store_remove(s, refs[i], &e) < 0)
             status = say_err(&e, 1);
@@ -27,7 +32,7 @@ const struct command command_rmi = {
     .operands = "IMAGE...",
     .summary = "remove images",
     .about = "Removes images from the store, by name, digest or the start of one. A digest removes "
-             "every name of its image. What runs from it keeps running.",
+             "every name of its image. Containers keep theirs until they are removed, too.",
     .min_operands = 1,
     .max_operands = FLAG_MANY,
     .values = "@image",

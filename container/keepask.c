@@ -1,10 +1,12 @@
 /* The clients of a keeper: see container/keeper.h. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +17,7 @@
 #include "proto/agent.h"
 #include "vm/vm.h"
 
-enum { SEND_MS = 5000, TEXT_MAX = 4096 };
+enum { SEND_MS = 5000, DEAD_MS = 5000, TEXT_MAX = 4096 };
 
 /* ---- reaching it */
 
@@ -58,6 +60,24 @@ int keeper_watch_fd(const struct record *r, struct err *e)
     return take_fd(&fd);
 }
 
+/* It hung up without an answer. Until it is dead its record may still say that it runs. */
+static void await_death(pid_t keeper)
+{
+    CLEANUP(fd) int fd = keeper > 0 ? (int)syscall(SYS_pidfd_open, keeper, 0) : -1;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    if (fd >= 0)
+        (void)!poll(&p, 1, DEAD_MS);
+}
+
+static pid_t peer_of(int fd)
+{
+    struct ucred u;
+    socklen_t len = sizeof(u);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &len) == 0 ? u.pid : 0;
+}
+
 int keeper_ask(const struct record *r, const json_t *req, int timeout_ms, json_t **answer,
                struct err *e)
 {
@@ -72,6 +92,7 @@ int keeper_ask(const struct record *r, const json_t *req, int timeout_ms, json_t
         return err_wrap(e, -ETIMEDOUT, "container %s", r->name);
     if (!json_is_object(v)) {
         json_decref(v);
+        await_death(peer_of(fd));
         return err_set(e, -ECONNRESET, "container %s ended", r->name);
     }
     if (json_is_true(json_object_get(v, "ok"))) {
@@ -146,6 +167,13 @@ static void on_other(void *ctx, const struct proto_frame *f)
     }
 }
 
+static int killed(const struct keeper_line *l, struct err *e)
+{
+    /* Of a pair of sockets who made it is the peer: us. */
+    await_death(l->keeper > 0 ? l->keeper : peer_of(l->s->fd));
+    return err_set(e, -ECONNRESET, "the container's keeper was killed");
+}
+
 int keeper_await(struct keeper_line *l, struct err *e)
 {
     struct proto_frame f;
@@ -154,7 +182,7 @@ int keeper_await(struct keeper_line *l, struct err *e)
         int r = wire_next(l->s, UINT64_MAX, &f, e);
 
         if (r == -ECONNRESET)
-            err_set(e, r, "the container's keeper was killed");
+            return killed(l, e);
         if (r < 0)
             return r;
         unsigned type = f.type;
@@ -176,7 +204,7 @@ int keeper_pump(struct keeper_line *l, struct session_streams *io, int *status, 
     io->other_ctx = l;
     int r = session_pump(l->s, io, -1, status, e);
     if (r == -ECONNRESET)
-        err_set(e, r, "the container's keeper was killed");
+        killed(l, e);
     l->over = r <= 0 && r != -ECANCELED;
     return r;
 }

@@ -14,7 +14,7 @@
 #include "container/keeperpriv.h"
 #include "container/wire.h"
 #include "image/initrd.h"
-#include "image/store.h"
+#include "image/store_priv.h"
 #include "proto/agent.h"
 
 enum { READY_MS = 60000 };
@@ -32,27 +32,25 @@ static int make_absolute(char **path, struct err *e)
     return 0;
 }
 
+/* By its id: neither names nor documents are read, and the name may be another's by now. */
 static int find_image(struct keeper *k, struct err *e)
 {
     const struct spec *s = &k->rec->spec;
-    struct store *store = NULL;
-    struct image im = {0};
-    int r = store_open(k->conf->store, &store, e);
+    char name[128] = "";
 
-    if (r == 0) {
-        k->store = strdup(store_root(store));
-        r = store_find(store, s->image_digest ? s->image_digest : s->image, &im, e);
-        if (r == -ENOENT)
-            err_set(e, r, "container %s: its image '%s' is gone", k->rec->name, s->image);
+    if (s->image_id)
+        store_rootfs_name(s->image_id, name);
+    k->store = record_root(k->conf->store);
+    if (!k->store || asprintf(&k->rootfs, "%s/%s", k->store, name) < 0) {
+        k->rootfs = NULL;
+        return err_set(e, -ENOMEM, "out of memory");
     }
-    if (r == 0) {
-        k->rootfs = take_ptr(&im.rootfs);
-        snprintf(k->fstype, sizeof(k->fstype), "%s", im.fstype);
-    }
-    image_done(&im);
-    if (r == 0 && s->isolation == SPEC_VM)
-        r = kernel_find(k->store, s->kernel, &k->kernel, &k->kernel_dir, e);
-    store_close(store);
+    if (!name[0] || access(k->rootfs, R_OK) < 0)
+        return err_set(e, -ENOENT, "container %s: its image '%s' is gone", k->rec->name, s->image);
+    snprintf(k->fstype, sizeof(k->fstype), "%s", strrchr(name, '.') + 1);
+    int r = s->isolation == SPEC_VM
+                ? kernel_find(k->store, s->kernel, &k->kernel, &k->kernel_dir, e)
+                : 0;
     char **paths[] = {&k->store, &k->rootfs, &k->kernel, &k->kernel_dir};
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(paths); i++)
         r = make_absolute(paths[i], e);

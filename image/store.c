@@ -94,6 +94,7 @@ void store_close(struct store *s)
     if (!s)
         return;
     cleanup_fd(&s->dir);
+    strv_done(&s->used);
     free(s->root);
     free(s);
 }

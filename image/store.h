@@ -58,6 +58,9 @@ int store_import(struct store *s, const char *path, const char *name, store_prog
 /* docker://, oci:, docker-archive:, or a plain name (docker.io). Through skopeo. */
 int store_pull(struct store *s, const char *ref, store_progress p, void *ctx, struct image *out,
                struct err *e) MUST_CHECK;
+/* Before store_remove() and store_prune(): what belongs to this manifest or configuration is used,
+ * though perhaps no name refers to it. */
+int store_keep(struct store *s, const char *digest, struct err *e) MUST_CHECK;
 int store_remove(struct store *s, const char *ref, struct err *e) MUST_CHECK;
 /* Remove what no name refers to, and leftovers. *freed in bytes. */
 int store_prune(struct store *s, uint64_t *freed, struct err *e) MUST_CHECK;

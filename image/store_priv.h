@@ -2,14 +2,16 @@
 #ifndef IMAGE_STORE_PRIV_H
 #define IMAGE_STORE_PRIV_H
 
+#include "base/strv.h"
 #include "image/digest.h"
 #include "image/names.h"
 #include "image/ociconfig.h"
 #include "image/store.h"
 
 struct store {
-    char *root; /* owned */
-    int dir;    /* of it, owned */
+    char *root;       /* owned */
+    int dir;          /* of it, owned */
+    struct strv used; /* digests of store_keep() */
 };
 
 /* A folder in tmp/ of our own. It is locked as long as `dir` is open, so that the sweep of another

@@ -10,7 +10,7 @@
 #include "base/cleanup.h"
 #include "image/store_priv.h"
 
-/* What the names still need: manifests and configurations. */
+/* What the names and containers still need: manifests and configurations. */
 struct keep {
     char (*digest)[DIGEST_MAX]; /* owned */
     size_t n;
@@ -27,9 +27,11 @@ static bool is_kept(const struct keep *k, const char *hex, size_t len)
 static int collect(struct store *s, const struct names *names, struct keep *k, struct err *e)
 {
     k->n = 0;
-    k->digest = calloc(2 * names->n + 1, DIGEST_MAX);
+    k->digest = calloc(2 * names->n + s->used.n + 1, DIGEST_MAX);
     if (!k->digest)
         return err_set(e, -ENOMEM, "out of memory");
+    for (size_t i = 0; i < s->used.n; i++)
+        snprintf(k->digest[k->n++], DIGEST_MAX, "%s", s->used.v[i]);
     for (size_t i = 0; i < names->n; i++) {
         struct image im;
 
@@ -41,6 +43,13 @@ static int collect(struct store *s, const struct names *names, struct keep *k, s
         image_done(&im);
     }
     return 0;
+}
+
+int store_keep(struct store *s, const char *digest, struct err *e)
+{
+    int r = digest_is_valid(digest) ? strv_add(&s->used, digest) : 0;
+
+    return r < 0 ? err_errno(e, r, "%s", digest) : 0;
 }
 
 /* Remove the files of a folder of the store whose names, up to the dot, are not kept. */
