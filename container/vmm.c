@@ -148,7 +148,7 @@ static _Noreturn void vmm_main(const struct vmm_conf *conf, int report_fd, int a
     struct report rep = {.end = VM_FAILED};
     struct control *control = NULL;
     struct vm *vm = NULL;
-    int keep[FIXED_FDS + VM_NETS_MAX * NET_PAIRS_MAX] = {
+    int keep[FIXED_FDS + VM_NETS_MAX * NET_PAIRS_MAX + VM_DISKS_MAX] = {
         report_fd, alive_fd, dir->dir, dir->base, dir->lock, c.initrd_fd, c.vsock_client};
     unsigned n_keep = FIXED_FDS;
 
@@ -159,6 +159,9 @@ static _Noreturn void vmm_main(const struct vmm_conf *conf, int report_fd, int a
         for (unsigned k = 0;
              c.net[i].kind != VM_NET_NONE && k < (c.net[i].pairs ? c.net[i].pairs : 1); k++)
             keep[n_keep++] = c.net[i].fd[k];
+    for (unsigned i = 0; i < c.n_disks; i++)
+        if (c.disk[i].vhost && !c.disk[i].vhost_socket)
+            keep[n_keep++] = c.disk[i].vhost_fd;
     fds_close_but(keep, n_keep);
     if (run_machine(conf, &c, &vm, &rep.err) == 0) {
         struct control_conf cc = {

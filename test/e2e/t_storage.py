@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 
-from e2e import ENGINE, KILN, Skip, listens, main, same, says, status, wait_for
+from e2e import ENGINE, IMAGE, KILN, Skip, listens, main, same, says, status, wait_for
 
 MIB = 1 << 20
 RECORDS = 40  # reported before the machine is killed
@@ -375,6 +375,30 @@ def test_an_image_found_by_its_magic_names_no_other_file(w):
     says(done, "names another file", "format=qcow2")
     done, log = boot(w, f"{path},format=qcow2", "do=nothing")
     status(done, 0)
+
+
+def test_a_container_has_a_qcow2_file_as_its_device(w):
+    path = qcow2(w)
+    done = w.sh("echo kept > /dev/xda && sync && head -c 4 /dev/xda", flags=["--device", f"{path}:/dev/xda"])
+    status(done, 0)
+    same(done.stdout, b"kept")
+    same(w.sh("head -c 4 /dev/xda", flags=["--device", f"{path}:/dev/xda:r"]).stdout, b"kept")
+    w.assert_no_processes()
+    check_qcow2(path)
+
+
+def test_a_paused_containers_device_goes_on(w):
+    path = qcow2(w)
+    status(w.kiln("run", "-d", "--name", "paused", *w.flags(), "--device", f"{path}:/dev/xda", IMAGE, "sh", "-c",
+                  "n=0; while :; do n=$((n+1)); echo $n > /dev/xda; sync; done"), 0)
+    first = w.kiln("exec", "paused", "head", "-c", "3", "/dev/xda")
+    status(first, 0)
+    status(w.kiln("pause", "paused"), 0)
+    status(w.kiln("unpause", "paused"), 0)
+    status(w.kiln("exec", "paused", "sh", "-c", "dd if=/dev/xda of=/dev/null bs=64k && sync"), 0)
+    status(w.kiln("rm", "-f", "paused"), 0)
+    w.assert_no_processes()
+    check_qcow2(path)
 
 
 def test_an_nbd_export_is_a_disk(w):
