@@ -4,7 +4,8 @@
 usage: process.py [--runs N] [--image IMAGE] [--engines a,b]     (make bench-process ARGS=...)
 
 Runs are paired: in each round every runtime runs once, in changing order, and only what ran side by side is compared.
-Each runs `true` of the same files: kiln of the image, the others of a bundle of what is in it. Needs root. On a host with
+Each runs `true` of the same files: kiln of the image, the others of a bundle of what is in it. "bridge" is kiln with root's
+default network, addresses and NAT; the others have a network namespace with nothing in it, as has "kiln". Needs root. On a host with
 v1 and v2 cgroups all run in a mount namespace without the v2 part, as crun refuses that layout.
 """
 import argparse
@@ -70,7 +71,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--image", default="kiln-test")
-    parser.add_argument("--engines", default="kiln,crun,runc")
+    parser.add_argument("--engines", default="kiln,bridge,crun,runc")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("process.py: needs root")
@@ -80,6 +81,7 @@ def main():
         make_bundle(bundle, options.image)
         commands = {
             "kiln": [str(BUILD / "kiln"), "run", "--isolation=process", "--network", "none", "--rm", options.image, "true"],
+            "bridge": [str(BUILD / "kiln"), "run", "--isolation=process", "--rm", options.image, "true"],
             "crun": ["crun", "run", "--bundle", folder, f"bench-{os.getpid()}"],
             "runc": ["runc", "run", "--bundle", folder, f"bench-{os.getpid()}"],
         }
