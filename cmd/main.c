@@ -40,6 +40,7 @@ const struct verb verbs_table[] = {
     {.command = &command_top},
     {.command = &command_stats},
     {.command = &command_update},
+    {.command = &command_inspect},
     {.command = &command_cp},
     {.command = &command_commit},
     {.command = &command_diff},

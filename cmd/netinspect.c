@@ -106,7 +106,7 @@ static json_t *describe(const struct netconf *c, const struct leases *on)
                      "Options", options, "Labels", labels_json(&c->labels));
 }
 
-static json_t *inspect_one(const char *root, const char *name, struct err *e)
+json_t *netverb_inspect(const char *root, const char *name, struct err *e)
 {
     struct leases on = {0};
     struct netconf c;
@@ -135,7 +135,7 @@ static int run_inspect(int argc, char **argv)
     bool template = a.format && strcmp(a.format, "json") != 0;
     json_t *all = json_array();
     for (int i = at; i < argc; i++) {
-        json_t *j = inspect_one(root, argv[i], &e);
+        json_t *j = netverb_inspect(root, argv[i], &e);
 
         if (!j) {
             status = say_err(&e, 1);

@@ -37,6 +37,7 @@ extern const struct command command_exec;
 extern const struct command command_fork;
 extern const struct command command_images;
 extern const struct command command_import;
+extern const struct command command_inspect;
 extern const struct command command_kill;
 extern const struct command command_logs;
 extern const struct command command_network;
