@@ -18,6 +18,7 @@
 #include "container/template.h"
 #include "container/upper.h"
 #include "container/vmconf.h"
+#include "container/vmgroup.h"
 #include "container/vmm.h"
 #include "image/initrd.h"
 
@@ -31,6 +32,7 @@ struct machine {
     struct task task; /* first: what the keeper has */
     const struct task_conf *c;
     struct vmconf conf;
+    struct cgroup group; /* CGROUP_NONE: nothing is limited by one */
     struct vmm vmm;
     struct session *s; /* until its process runs */
     struct agentio *io;
@@ -85,6 +87,16 @@ static int get_template(struct machine *m, struct err *e)
     return rc == 1;
 }
 
+/* The process, in its group. */
+static int start_vmm(struct machine *m, const struct vmm_conf *c, struct err *e)
+{
+    int rc = vmm_start(c, &m->vmm, e);
+
+    if (rc == 0 && m->group.layout != CGROUP_NONE)
+        rc = cgroup_enter(&m->group, m->vmm.pid, e);
+    return rc;
+}
+
 static int boot(struct machine *m, struct err *e)
 {
     const struct guest_conf *g = &m->conf.guest;
@@ -98,7 +110,7 @@ static int boot(struct machine *m, struct err *e)
     trace_set(m->c->trace, TRACE_READY);
     struct vmm_conf vmm = {.vm = &vc, .dir = m->c->dir, .trace = m->c->trace};
     if (rc == 0)
-        rc = vmm_start(&vmm, &m->vmm, e);
+        rc = start_vmm(m, &vmm, e);
     trace_set(m->c->trace, TRACE_FORKED);
     m->watch.machine_fd = m->vmm.report_fd;
     if (rc == 0)
@@ -179,7 +191,7 @@ static int go_on(struct machine *m, struct err *e)
                            .code = m->template.code,
                            .note = m->template.note};
     if (rc == 0)
-        rc = vmm_start(&vmm, &m->vmm, e);
+        rc = start_vmm(m, &vmm, e);
     trace_set(m->c->trace, TRACE_FORKED);
     cleanup_fd(&theirs); /* so that its end is seen */
     theirs = -1;
@@ -309,7 +321,7 @@ static void on_broken(void *ctx, const struct err *why)
     loop_del(m->c->loop, &m->report);
     if (e.code == -ECONNRESET)
         (void)machine_failed(m, &e);
-    m->c->events.ended(m->c->events.ctx, 0, false, &e);
+    m->c->events.ended(m->c->events.ctx, 0, vmgroup_oom(&m->group), &e);
 }
 
 static void on_report(void *ctx, uint32_t events)
@@ -347,6 +359,7 @@ static void vm_task_free(struct task *t)
     if (m->keep_code && m->vmm.pid > 0 && m->good)
         vmm_keep_code(&m->vmm);
     vmm_stop(&m->vmm);
+    vmgroup_remove(&m->group);
     vmconf_done(&m->conf);
     cleanup_fd(&m->ready_fd);
     cleanup_fd(&m->initrd);
@@ -392,6 +405,8 @@ static int vm_task_start(const struct task_conf *c, struct task **ret, struct er
         .machine_fd = -1, .signal_fd = c->cancel_fd, .deadline_ms = c->deadline_ms};
     snprintf(m->vsock, sizeof(m->vsock), "%s/vsock", c->dir->path);
     int rc = vmconf_fill(c, &m->conf, e);
+    if (rc == 0)
+        rc = vmgroup_make(&c->rec->spec, c->dir->id, m->conf.guest.ram_bytes, &m->group, e);
     if (rc == 0)
         rc = run(m, e);
     if (rc < 0) {
@@ -484,6 +499,14 @@ static const char *vm_task_engine(struct task *t)
     return m->engine;
 }
 
+static void vm_task_recover(const struct record *r)
+{
+    char id[RUNDIR_ID_LEN + 1];
+
+    snprintf(id, sizeof(id), "%.*s", RUNDIR_ID_LEN, r->id);
+    vmgroup_recover(id);
+}
+
 const struct task_ops task_vm = {
     .start = vm_task_start,
     .input = vm_task_input,
@@ -498,4 +521,5 @@ const struct task_ops task_vm = {
     .pid = vm_task_pid,
     .engine = vm_task_engine,
     .free = vm_task_free,
+    .recover = vm_task_recover,
 };
