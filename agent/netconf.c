@@ -5,7 +5,9 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -14,9 +16,10 @@
 #include "base/cleanup.h"
 
 enum { ASK_MAX = 16 * 1024, ANSWER_MAX = 16 * 1024 };
+enum { LINK_PAUSE_NS = 100000, LINK_PAUSES = 2000 };
 
-struct ask { /* requests, one behind the other */
-    int fd;
+struct ask {        /* requests, one behind the other */
+    int fd, ip;     /* rtnetlink, and any socket */
     uint32_t n;     /* how many: the last one's number */
     size_t len, at; /* at: the last one's start */
     uint8_t b[ASK_MAX] __attribute__((aligned(NLMSG_ALIGNTO)));
@@ -93,6 +96,26 @@ static void ask_address(struct ask *a, int index, const struct setup_route *r)
     }
 }
 
+static bool has_ipv6(const struct setup_net *n)
+{
+    for (unsigned i = 0; i < n->n_addrs; i++)
+        if (n->addr[i].family == AF_INET6)
+            return n->has_mac;
+    return false;
+}
+
+/* RFC 4291, 2.5.6 and appendix A: fe80::/64 and the hardware's address with ff:fe in its middle. */
+static void ask_link_local(struct ask *a, int index, const struct setup_net *n)
+{
+    const uint8_t *m = n->mac;
+    struct setup_route own = {
+        .family = AF_INET6,
+        .prefix = 64,
+        .to = {0xfe, 0x80, [8] = m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]}};
+
+    ask_address(a, index, &own);
+}
+
 static void ask_route(struct ask *a, int index, const struct setup_route *r)
 {
     struct rtmsg *m = begin(a, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*m));
@@ -118,8 +141,7 @@ static void ask_removal(struct ask *a, const struct nlmsghdr *h, int index)
     const struct ifaddrmsg *had = NLMSG_DATA(h);
     size_t left = h->nlmsg_len - NLMSG_LENGTH(sizeof(*had));
 
-    if (had->ifa_index != (uint32_t)index || had->ifa_scope == RT_SCOPE_LINK ||
-        a->len > sizeof(a->b) / 2)
+    if (had->ifa_index != (uint32_t)index || a->len > sizeof(a->b) / 2)
         return;
     struct ifaddrmsg *m = begin(a, RTM_DELADDR, 0, sizeof(*m));
     *m = *had;
@@ -184,27 +206,62 @@ static int answers(struct ask *a)
     return r;
 }
 
-/* Addresses are the host's to give: none by router advertisement, and no doubt about them. A kernel
- * without IPv6 has no such files. */
+/* Addresses are the host's to give: none by router advertisement or from the hardware's, which
+ * changes, and no doubt about them. A kernel without IPv6 has no such files. */
 static void settle_ipv6(const char *name)
 {
-    static const char *const off[] = {"accept_dad", "dad_transmits", "accept_ra"};
+    static const struct {
+        const char *file, *value;
+    } set[] = {
+        {"accept_dad", "0"}, {"dad_transmits", "0"}, {"accept_ra", "0"}, {"addr_gen_mode", "1"}};
     char path[96];
 
-    for (size_t i = 0; i < ARRAY_LEN(off); i++) {
-        snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/%s", name, off[i]);
+    for (size_t i = 0; i < ARRAY_LEN(set); i++) {
+        snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/%s", name, set[i].file);
         CLEANUP(fd) int fd = open(path, O_WRONLY | O_CLOEXEC);
         if (fd >= 0)
-            (void)!write(fd, "0", 1);
+            (void)!write(fd, set[i].value, 1);
+    }
+}
+
+static void raise_link(int fd, const char *name)
+{
+    struct ifreq r = {0};
+
+    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
+    if (ioctl(fd, SIOCGIFFLAGS, &r) < 0)
+        return;
+    r.ifr_flags |= IFF_UP;
+    (void)ioctl(fd, SIOCSIFFLAGS, &r);
+}
+
+/* The driver hears of its link beside us, and what is sent before that is lost. A card without one
+ * is not waited for long. */
+static void await_link(int fd, const char *name)
+{
+    struct timespec pause = {.tv_nsec = LINK_PAUSE_NS};
+    struct ifreq r = {0};
+
+    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
+    for (unsigned i = 0; i < LINK_PAUSES; i++) {
+        if (ioctl(fd, SIOCGIFFLAGS, &r) < 0 || (r.ifr_flags & IFF_RUNNING))
+            return;
+        nanosleep(&pause, NULL);
     }
 }
 
 void netconf_early(void)
 {
+    CLEANUP(fd) int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     struct if_nameindex *all = if_nameindex();
 
-    for (struct if_nameindex *i = all; i && i->if_name; i++)
+    for (struct if_nameindex *i = all; i && i->if_name; i++) {
+        if (strncmp(i->if_name, "eth", 3) != 0)
+            continue;
         settle_ipv6(i->if_name);
+        raise_link(fd,
+                   i->if_name); /* its buffers are made now, and once for all who go on from here */
+    }
     if (all)
         if_freenameindex(all);
 }
@@ -222,10 +279,14 @@ static int apply(struct ask *a, unsigned i, const struct setup_net *n, bool agai
         ask_link(a, index, n);
         for (unsigned k = 0; k < n->n_addrs; k++)
             ask_address(a, index, &n->addr[k]);
+        if (has_ipv6(n))
+            ask_link_local(a, index, n);
         for (unsigned k = 0; k < n->n_routes; k++)
             ask_route(a, index, &n->route[k]);
         r = answers(a);
     }
+    if (r == 0)
+        await_link(a->ip, name);
     return r < 0 ? err_errno(e, r, "network card %s", name) : 0;
 }
 
@@ -236,10 +297,12 @@ int netconf_apply(const struct setup_req *r, bool again, struct err *e)
     CLEANUP(mem) struct ask *a = r->n_nets ? calloc(1, sizeof(*a)) : NULL;
     int rc = 0;
 
-    if (r->n_nets > 0 && (fd < 0 || !a))
+    CLEANUP(fd) int ip = r->n_nets ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    if (r->n_nets > 0 && (fd < 0 || ip < 0 || !a))
         return err_errno(e, fd < 0 ? -errno : -ENOMEM, "network cards");
     for (unsigned i = 0; rc == 0 && i < r->n_nets; i++) {
         a->fd = fd;
+        a->ip = ip;
         rc = apply(a, i, &r->net[i], again, e);
     }
     return rc;
