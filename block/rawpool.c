@@ -28,7 +28,7 @@ struct rawpool {
     pthread_cond_t work, idle;
     struct list todo, done;
     bool busy, stop;
-    bool started; /* the thread runs; not under the lock */
+    bool started; /* the thread runs */
 };
 
 static void list_init(struct list *q)
@@ -130,11 +130,21 @@ static int run(int fd, struct block_req *r)
     return -EOPNOTSUPP;
 }
 
+static void add_done(struct rawpool *p, struct block_req *r)
+{
+    bool first = p->done.head == NULL;
+
+    list_add(&p->done, r);
+    if (first)
+        (void)!write(p->watch.fd, &(uint64_t){1}, sizeof(uint64_t));
+}
+
 static void *worker(void *ctx)
 {
     struct rawpool *p = ctx;
     struct block_req *r;
 
+    thread_enter(loop_hook(p->loop), THREAD_BLOCK);
     pthread_mutex_lock(&p->lock);
     while (!p->stop) {
         r = list_take(&p->todo);
@@ -147,21 +157,39 @@ static void *worker(void *ctx)
         r->backend.result = run(p->fd, r);
         pthread_mutex_lock(&p->lock);
         p->busy = false;
-        bool first = p->done.head == NULL;
-        list_add(&p->done, r);
+        add_done(p, r);
         pthread_cond_signal(&p->idle);
-        if (first)
-            (void)!write(p->watch.fd, &(uint64_t){1}, sizeof(uint64_t));
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
 }
 
+/* Signals are for other threads. */
+static int start_thread(struct rawpool *p)
+{
+    sigset_t all, old;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int r = pthread_create(&p->thread, NULL, worker, p);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    p->started = r == 0;
+    return -r;
+}
+
+/* The thread comes with the first request: until a machine runs its process has one thread, which
+ * the kernel asks of those that change their namespaces. */
 void rawpool_submit(struct rawpool *p, struct block_req *r)
 {
     pthread_mutex_lock(&p->lock);
-    list_add(&p->todo, r);
-    pthread_cond_signal(&p->work);
+    int n = p->started ? 0 : start_thread(p);
+    if (n == 0) {
+        list_add(&p->todo, r);
+        pthread_cond_signal(&p->work);
+    } else {
+        r->backend.result = n;
+        add_done(p, r);
+    }
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -208,19 +236,6 @@ bool rawpool_drain(struct rawpool *p)
     return any;
 }
 
-/* Signals are for other threads. */
-static int start_thread(struct rawpool *p)
-{
-    sigset_t all, old;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int r = pthread_create(&p->thread, NULL, worker, p);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    p->started = r == 0;
-    return -r;
-}
-
 int rawpool_new(int fd, struct loop *l, struct rawpool **ret, struct err *e)
 {
     struct rawpool *p = calloc(1, sizeof(*p));
@@ -237,11 +252,6 @@ int rawpool_new(int fd, struct loop *l, struct rawpool **ret, struct err *e)
     int ev = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     p->watch = (struct loop_fd){.fd = ev, .ready = ready, .ctx = p};
     int r = ev < 0 ? err_errno(e, -errno, "eventfd") : loop_add(l, &p->watch, EPOLLIN, e);
-    if (r == 0) {
-        r = start_thread(p);
-        if (r < 0)
-            err_errno(e, r, "start a thread");
-    }
     if (r < 0) {
         rawpool_free(p);
         return r;

@@ -4,7 +4,10 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
 #include "os/loop.h"
 
 enum { RING_ENTRIES = 128 };
@@ -127,13 +130,37 @@ bool rawring_drain(struct rawring *g)
     return any;
 }
 
+/* A ring can do all that system calls can, past any list of them: this one can do what it is for.
+ * io_uring_register(2), IORING_REGISTER_RESTRICTIONS. A kernel that cannot (before 5.10) has no
+ * ring for us. */
+static int make_ring(struct io_uring *ring)
+{
+    struct io_uring_restriction only[] = {
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READV},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC},
+    };
+    int r = io_uring_queue_init(RING_ENTRIES, ring, IORING_SETUP_R_DISABLED);
+
+    if (r < 0)
+        return r;
+    /* The library's functions for these two are not in every build of it. */
+    if (syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, only,
+                ARRAY_LEN(only)) < 0 ||
+        syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0) {
+        r = -errno;
+        io_uring_queue_exit(ring);
+    }
+    return r;
+}
+
 int rawring_new(int fd, struct loop *l, struct rawring **ret, struct err *e)
 {
     struct rawring *g = calloc(1, sizeof(*g));
 
     if (!g)
         return err_set(e, -ENOMEM, "out of memory");
-    int r = io_uring_queue_init(RING_ENTRIES, &g->ring, 0);
+    int r = make_ring(&g->ring);
     if (r < 0) {
         free(g);
         return err_errno(e, r, "io_uring");

@@ -13,7 +13,6 @@
 
 #include "base/cleanup.h"
 #include "cmd/verb.h"
-#include "container/control.h"
 #include "container/machine.h"
 
 enum { EXIT_TIMEOUT = 124, ESCAPE = 1 /* Ctrl-A */ };
@@ -67,16 +66,16 @@ static uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
-/* Wait for the machine, the time limit, a signal or the escape. */
-static enum vm_end watch(struct vm *vm, struct keys *k, int sig, uint64_t timeout_ns,
-                         uint32_t *value, bool *timed_out, struct err *e)
+/* Wait for the machine, the time limit, a signal or the escape. True: the time was up. */
+static bool watch(struct vmm *vmm, struct keys *k, int sig, uint64_t timeout_ns)
 {
     uint64_t end_at = timeout_ns ? now_ns() + timeout_ns : UINT64_MAX;
+    bool timed_out = false;
 
     for (;;) {
         struct pollfd p[3] = {{.fd = sig, .events = POLLIN},
                               {.fd = k->to >= 0 ? 0 : -1, .events = POLLIN},
-                              {.fd = vm_end_fd(vm), .events = POLLIN}};
+                              {.fd = vmm->report_fd, .events = POLLIN}};
         uint64_t now = now_ns();
         int wait_ms = -1;
 
@@ -84,29 +83,29 @@ static enum vm_end watch(struct vm *vm, struct keys *k, int sig, uint64_t timeou
             wait_ms = now >= end_at ? 0 : (int)((end_at - now) / 1000000 + 1);
         int n = poll(p, 3, wait_ms);
         if (n == 0 && now_ns() >= end_at) {
-            *timed_out = true;
-            vm_stop(vm);
+            timed_out = true;
+            end_at = UINT64_MAX;
+            vmm_end(vmm);
         }
-        if (n > 0 && p[0].revents)
-            vm_stop(vm);
+        if (n > 0 && p[0].revents) {
+            sig = -1;
+            vmm_end(vmm);
+        }
         if (n > 0 && p[1].revents && !pass_keys(k))
-            vm_stop(vm);
-        enum vm_end end = vm_wait(vm, 0, value, e);
-        if (end != VM_RUNNING)
-            return end;
+            vmm_end(vmm);
+        if (n > 0 && p[2].revents)
+            return timed_out;
     }
 }
 
-static int status_of(enum vm_end end, uint32_t value, bool timed_out, const struct err *e)
+static int status_of(const struct vmm_end *end, bool timed_out)
 {
-    switch (end) {
+    switch (end->end) {
     case VM_EXIT_PORT:
-        return (int)(value & 0xff);
+        return (int)(end->value & 0xff);
     case VM_SHUTDOWN:
         say("the guest's CPU shut down (triple fault)");
         return EXIT_KILN;
-    case VM_FAILED:
-        return say_err(e, EXIT_KILN);
     case VM_STOPPED:
         return timed_out ? EXIT_TIMEOUT : 128 + SIGINT;
     default:
@@ -120,12 +119,13 @@ int attend_open(struct attend *a, struct vm_conf *c, struct err *e)
     sigset_t set;
     int p[2], r = 0;
 
-    a->sig = a->keys_to = -1;
+    a->sig = a->keys_to = a->keys_from = -1;
     a->dir = RUNDIR_NONE;
+    a->vmm = VMM_NONE;
     if (a->console) {
         if (pipe2(p, O_CLOEXEC) < 0)
             return err_errno(e, -errno, "make a pipe");
-        c->console_in = p[0];
+        c->console_in = a->keys_from = p[0];
         c->console_out = 1;
         a->keys_to = p[1];
     }
@@ -145,48 +145,50 @@ int attend_open(struct attend *a, struct vm_conf *c, struct err *e)
 
 void attend_close(struct attend *a)
 {
+    vmm_stop(&a->vmm);
     cleanup_fd(&a->sig);
     cleanup_fd(&a->keys_to);
+    cleanup_fd(&a->keys_from);
     rundir_remove(&a->dir);
 }
 
-static void show_stats(struct vm *vm)
+void attend_leave(struct attend *a)
 {
-    struct vm_report report;
-    struct err paused; /* ended, or exact enough */
-
-    (void)!vm_pause(vm, &paused);
-    vm_report(vm, &report);
-    print_stats(&report);
+    vmm_leave(&a->vmm);
+    cleanup_fd(&a->sig);
+    cleanup_fd(&a->dir.base);
+    cleanup_fd(&a->dir.dir);
+    cleanup_fd(&a->dir.lock);
 }
 
-int attend(struct attend *a, struct vm *vm, const char *vsock_path)
+int attend_start(struct attend *a, struct vmm_conf *c, struct err *e)
 {
-    struct control_conf cc = {.vm = vm, .dir = &a->dir, .vsock = vsock_path, .note = a->note};
-    struct keys k = {.to = a->keys_to};
-    struct control *control = NULL;
-    struct termios saved;
-    struct err e = {0};
-    uint32_t value = 0;
-    bool timed_out = false;
-    int r = vm_start(vm, &e);
+    c->dir = &a->dir;
+    c->what = a->note;
+    c->console = !c->detach;
+    c->no_jail = a->no_jail;
+    int r = vmm_start(c, &a->vmm, e);
+    cleanup_fd(&a->keys_from);
+    a->keys_from = -1;
+    if (r == 0 && a->has_agent)
+        r = machine_introduce(a->agent, a->vmm.report_fd, a->name ? a->name : a->dir.id, e);
+    return r;
+}
 
-    if (a->has_agent && r == 0)
-        r = machine_introduce(a->agent, vm_end_fd(vm), a->name ? a->name : a->dir.id, &e);
-    if (r == 0 && a->dir.dir >= 0)
-        r = control_serve(&cc, &control, &e);
-    if (r < 0) {
-        vm_free(vm);
-        return say_err(&e, EXIT_KILN);
-    }
+int attend(struct attend *a)
+{
+    struct keys k = {.to = a->keys_to};
+    struct termios saved;
+    struct vmm_end end;
+    struct err e = {0};
     bool raw = a->console && raw_terminal(&saved);
-    enum vm_end end = watch(vm, &k, a->sig, a->timeout_ns, &value, &timed_out, &e);
+    bool timed_out = watch(&a->vmm, &k, a->sig, a->timeout_ns);
+    int r = vmm_ended(&a->vmm, &end, &e);
+
     a->keys_to = k.to;
     if (raw)
         tcsetattr(0, TCSANOW, &saved);
-    control_free(control);
-    if (a->stats)
-        show_stats(vm);
-    vm_free(vm);
-    return status_of(end, value, timed_out, &e);
+    if (r == 0 && a->stats)
+        print_stats(&end.counters);
+    return r < 0 ? say_err(&e, EXIT_KILN) : status_of(&end, timed_out);
 }

@@ -130,6 +130,8 @@ static const struct flag boot_flags[] = {
      FLAG_DURATION(A, at.timeout_ns)},
     {"perf-map", 0, NULL, "bt: write /tmp/perf-PID.map, the guest's code for perf(1)",
      FLAG_BOOL(A, vm.perf_map)},
+    {"no-jail", 0, NULL, "let the machine's process keep its powers over this host: for perf, gdb",
+     FLAG_BOOL(A, at.no_jail)},
     {"lockstep", 0, NULL, "bt and interp at once, compared block by block: slow, for developers",
      FLAG_BOOL(A, lockstep)},
     {"stats", 0, NULL, "counters on stderr at the end", FLAG_SET(set_stats)},
@@ -175,8 +177,6 @@ int cmd_boot(int argc, char **argv)
                                  .console_in = -1,
                                  .console_out = -1}};
     struct err e = {0};
-    struct vm *vm = NULL;
-
     int r = parse(argc, argv, &a, &e);
     int status = r <= 0 ? flag_stop(&command_boot, r, &e) : 0;
     if (r > 0) {
@@ -185,11 +185,12 @@ int cmd_boot(int argc, char **argv)
             r = open_nets(&a, &e);
         if (r == 0)
             r = vmdisks_start(&a.disks, &a.vm, &e);
+        struct vmm_conf c = {.vm = &a.vm, .stderr_stays = a.vm.differs != NULL};
         if (r == 0)
-            r = vm_new(&a.vm, &vm, &e);
+            r = attend_start(&a.at, &c, &e);
         for (unsigned i = 0; i < a.vm.n_nets; i++)
             netflag_handed(&a.net[i]);
-        status = r == 0 ? attend(&a.at, vm, a.vm.vsock_path) : say_err(&e, EXIT_KILN);
+        status = r == 0 ? attend(&a.at) : say_err(&e, EXIT_KILN);
         attend_close(&a.at);
     }
     vmdisks_done(&a.disks);

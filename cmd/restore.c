@@ -23,6 +23,7 @@ struct restore_args {
     const char *engine, *vsock, *snapshot;
     char *disk[VM_DISKS_MAX]; /* NULL = a copy of the saved one */
     bool detach, verify, lazy;
+    char *folder; /* owned */
     struct netflag net[VM_NETS_MAX];
     unsigned n_nets;
 };
@@ -71,6 +72,8 @@ static const struct flag restore_flags[] = {
      FLAG_SET(add_net)},
     {"console", 0, "MODE", "stdio (default), none: nothing is read or shown",
      FLAG_AT(A, at.console, flags_console), .values = "stdio none"},
+    {"no-jail", 0, NULL, "let the machine's process keep its powers over this host: for perf, gdb",
+     FLAG_BOOL(A, at.no_jail)},
     {"vsock", 0, "PATH", "Unix socket of the host side of virtio-vsock", FLAG_TEXT(A, vsock),
      .values = "@file"},
     {"timeout", 0, "TIME", "stop the machine after this long, such as 30 or 5m",
@@ -106,10 +109,10 @@ static int parse(int argc, char **argv, struct restore_args *a, struct err *e)
     return at;
 }
 
-static int open_seed(const struct restore_args *a, struct seed **seed, struct err *e)
+static int open_seed(struct restore_args *a, struct seed **seed, struct err *e)
 {
-    CLEANUP(mem) char *dir = NULL;
-    int r = snapname_find(a->snapshot, &dir, e);
+    int r = snapname_find(a->snapshot, &a->folder, e);
+    const char *dir = a->folder;
 
     if (r == 0 && a->verify)
         r = snapshot_verify(dir, e);
@@ -134,74 +137,82 @@ static int connect_nets(struct restore_args *a, struct vm_conf *c, struct err *e
     return r;
 }
 
-static int foreground(struct restore_args *a, struct seed *seed, struct err *e)
+/* The machine as it was saved, but for what differs here. */
+static int describe(struct restore_args *a, const struct seed *seed, struct vm_conf *c,
+                    struct err *e)
 {
-    CLEANUP(mem) char *note = strdup(seed_note(seed));
-    char vsock[RUNDIR_PATH_MAX + 16];
-    struct vm_conf c;
-    struct vm *vm = NULL;
-
-    shape_conf(seed_shape(seed), &c);
-    c.engine = a->engine;
-    c.vsock_cid = machine_cid();
+    shape_conf(seed_shape(seed), c);
+    c->engine = a->engine;
+    c->vsock_cid = machine_cid();
     for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
-        if (a->disk[i] && i >= c.n_disks)
-            return err_set(e, -EINVAL, "--disk %u: the saved machine has %u disks", i, c.n_disks);
+        if (a->disk[i] && i >= c->n_disks)
+            return err_set(e, -EINVAL, "--disk %u: the saved machine has %u disks", i, c->n_disks);
         if (a->disk[i])
-            c.disk[i].path = a->disk[i];
+            c->disk[i].path = a->disk[i];
     }
-    a->at.folder = true;
-    a->at.note = note;
-    int r = attend_open(&a->at, &c, e);
-    if (r == 0)
-        r = connect_nets(a, &c, e);
+    return 0;
+}
+
+static int start(struct restore_args *a, struct seed *seed, struct vm_conf *c, bool background,
+                 struct err *e)
+{
+    char vsock[RUNDIR_PATH_MAX + 16];
+    struct vmm_conf vmm = {
+        .vm = c, .from = seed, .seed = a->folder, .note = a->at.note, .detach = background};
+    int theirs = -1, r = 0;
+
     snprintf(vsock, sizeof(vsock), "%s/vsock", a->at.dir.path);
     if (seed_shape(seed)->vsock)
-        c.vsock_path = a->vsock ? a->vsock : vsock;
-    a->at.has_agent = c.vsock_path && strcmp(note, MACHINE_HAS_AGENT) == 0;
-    if (r == 0 && a->at.has_agent)
-        r = session_pair(&c.vsock_client, &a->at.agent, e);
+        c->vsock_path = a->vsock ? a->vsock : vsock;
+    a->at.has_agent = c->vsock_path && strcmp(a->at.note, MACHINE_HAS_AGENT) == 0;
+    if (a->at.has_agent)
+        r = session_pair(&theirs, &a->at.agent, e);
+    c->vsock_client = theirs;
     if (r == 0)
-        r = seed_grow(seed, &c, &vm, e);
+        r = attend_start(&a->at, &vmm, e);
+    cleanup_fd(&theirs);
     for (unsigned i = 0; i < a->n_nets; i++)
         netflag_handed(&a->net[i]);
-    if (r == 0)
-        r = vm_renew(vm, e);
-    int status = r == 0 ? attend(&a->at, vm, c.vsock_path) : r;
+    return r;
+}
+
+static int foreground(struct restore_args *a, struct seed *seed, struct err *e)
+{
+    struct vm_conf c;
+    int r = describe(a, seed, &c, e);
+
     if (r < 0)
-        vm_free(vm);
+        return r;
+    r = attend_open(&a->at, &c, e);
+    if (r == 0)
+        r = connect_nets(a, &c, e);
+    if (r == 0)
+        r = start(a, seed, &c, false, e);
+    int status = r == 0 ? attend(&a->at) : r;
     attend_close(&a->at);
     return status;
 }
 
-static int background(const struct restore_args *a, struct seed *seed, struct err *e)
+static int background(struct restore_args *a, struct seed *seed, struct err *e)
 {
-    struct machine_report rep;
-    int p[2];
+    struct vm_conf c;
+    int r = describe(a, seed, &c, e);
 
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
         if (a->disk[i])
             return err_set(e, -EINVAL, "--disk is for the foreground");
-    if (pipe2(p, O_CLOEXEC) < 0)
-        return err_errno(e, -errno, "pipe");
-    pid_t pid = fork();
-    if (pid == 0)
-        machine_main(&(struct machine_conf){.seed = seed,
-                                            .name = a->at.name,
-                                            .engine = a->engine,
-                                            .note = seed_note(seed),
-                                            .report_fd = p[1],
-                                            .go_fd = -1});
-    close(p[1]);
-    ssize_t n = pid < 0 ? -1 : read(p[0], &rep, sizeof(rep));
-    close(p[0]);
-    if (n != sizeof(rep))
-        return err_set(e, -EIO, "the machine's process could not be made, or died");
-    rep.err.msg[sizeof(rep.err.msg) - 1] = '\0';
-    if (rep.err.code < 0)
-        return err_set(e, rep.err.code, "%s", rep.err.msg);
-    puts(rep.id);
-    return 0;
+    a->at.console = false;
+    if (r == 0)
+        r = attend_open(&a->at, &c, e);
+    if (r == 0)
+        r = start(a, seed, &c, true, e);
+    if (r == 0) {
+        puts(a->at.dir.id);
+        attend_leave(&a->at);
+    } else {
+        attend_close(&a->at);
+    }
+    return r;
 }
 
 int cmd_restore(int argc, char **argv)
@@ -214,10 +225,13 @@ int cmd_restore(int argc, char **argv)
     if (r <= 0)
         return flag_stop(&command_restore, r, &e);
     r = open_seed(&a, &seed, &e);
+    a.at.folder = true;
+    a.at.note = r == 0 ? seed_note(seed) : NULL;
     if (r == 0)
         r = a.detach ? background(&a, seed, &e) : foreground(&a, seed, &e);
     for (unsigned i = 0; i < a.n_nets; i++)
         netflag_done(&a.net[i]);
+    free(a.folder);
     seed_free(seed);
     return r < 0 ? say_err(&e, EXIT_KILN) : r;
 }

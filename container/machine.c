@@ -2,19 +2,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "container/conlog.h"
 #include "container/control.h"
 #include "container/session.h"
+#include "container/warden.h"
+#include "jail/jail.h"
 #include "os/fds.h"
 
 enum { AGENT_MS = 60000 }; /* for the agent to answer; the host may be busy */
@@ -65,51 +65,82 @@ int machine_introduce(int ours, int end_fd, const char *hostname, struct err *e)
     return r;
 }
 
-static void close_others(const struct machine_conf *c)
-{
-    int keep[SEED_FDS_MAX + 2];
-    unsigned n = seed_fds(c->seed, keep);
+struct forked {
+    const struct machine_conf *c;
+    struct ctlwire_fds *fds;
+    struct conlog_files console;
+    struct conlog *log;
+    struct warden_link link;
+    struct rundir dir; /* its names alone */
+    int agent;
+    struct vm *vm;
+    struct control *control;
+};
 
-    keep[n++] = c->report_fd;
-    keep[n++] = c->go_fd;
+static void close_others(const struct forked *f)
+{
+    int keep[CTLWIRE_FDS_MAX + SEED_FDS_MAX + 2];
+    unsigned n = seed_fds(f->c->seed, keep);
+
+    for (unsigned i = 0; i < f->fds->n; i++)
+        keep[n++] = f->fds->fd[i];
+    keep[n++] = f->c->report_fd;
+    keep[n++] = f->c->go_fd;
     fds_close_but(keep, n);
+    jail_forked(f->c->hook);
 }
 
-/* A state folder, and in it the machine, not running. */
-static int make(const struct machine_conf *c, struct rundir *dir, struct machine_report *rep,
-                int *agent, struct vm **vm, struct control **control)
+/* Which descriptors came, and are they all there? */
+static int take_fds(struct forked *f, struct vm_conf *vc, struct err *e)
 {
-    const struct shape *shape = seed_shape(c->seed);
-    struct err *e = &rep->err;
-    char base[RUNDIR_PATH_MAX];
-    struct vm_conf vc;
-    int r = rundir_base(base, sizeof(base), e);
+    const struct shape *shape = seed_shape(f->c->seed);
+    const int *fd = f->fds->fd;
+    unsigned n = shape->vsock ? MACHINE_FD_VSOCK + 1 : MACHINE_FD_VSOCK;
 
-    if (r == 0)
-        r = rundir_new(base, c->name, dir, e);
-    if (r < 0)
-        return r;
-    shape_conf(shape, &vc);
+    if (f->fds->n < n || !f->c->id || strlen(f->c->id) != RUNDIR_ID_LEN)
+        return err_set(e, -EINVAL, "a machine needs its folder");
+    f->console = (struct conlog_files){fd[MACHINE_FD_LOG], fd[MACHINE_FD_LOG_OLD]};
+    warden_link_init(&f->link, fd[MACHINE_FD_LINK]);
+    if (shape->vsock) {
+        vc->vsock_path = f->c->vsock;
+        vc->vsock_listen = fd[MACHINE_FD_VSOCK];
+        vc->vsock_dial = &f->link.dial;
+    }
+    return seed_copies(f->c->seed, fd + n, f->fds->n - n, e);
+}
+
+/* The machine, not running. */
+static int make(struct forked *f, struct err *e)
+{
+    const struct machine_conf *c = f->c;
+    struct vm_conf vc;
+
+    shape_conf(seed_shape(c->seed), &vc);
     vc.engine = c->engine;
     vc.vsock_cid = machine_cid();
-    if (shape->vsock) {
-        snprintf(rep->vsock, sizeof(rep->vsock), "%s/vsock", dir->path);
-        vc.vsock_path = rep->vsock;
-    }
-    r = conlog_start(dir->dir, &vc.console_out, e);
-    if (r == 0 && shape->vsock && strcmp(c->note, MACHINE_HAS_AGENT) == 0)
-        r = session_pair(&vc.vsock_client, agent, e);
+    vc.hook = c->hook;
+    int r = take_fds(f, &vc, e);
     if (r == 0)
-        r = seed_grow(c->seed, &vc, vm, e);
+        r = conlog_new(&f->console, &f->log, &vc.console_out, e);
     if (r == 0)
-        r = vm_renew(*vm, e);
-    struct control_conf cc = {.vm = *vm, .dir = dir, .vsock = vc.vsock_path, .note = c->note};
+        r = conlog_start(f->log, c->hook, e);
+    if (r == 0 && vc.vsock_path && strcmp(c->note, MACHINE_HAS_AGENT) == 0)
+        r = session_pair(&vc.vsock_client, &f->agent, e);
     if (r == 0)
-        r = control_serve(&cc, control, e);
-    rep->pid = getpid();
-    memcpy(rep->id, dir->id, sizeof(rep->id));
-    memcpy(rep->name, dir->name, sizeof(rep->name));
-    return r;
+        r = seed_grow(c->seed, &vc, &f->vm, e);
+    if (r == 0)
+        r = vm_renew(f->vm, e);
+    snprintf(f->dir.id, sizeof(f->dir.id), "%s", c->id ? c->id : "");
+    snprintf(f->dir.name, sizeof(f->dir.name), "%s", c->name ? c->name : "");
+    struct control_conf cc = {.vm = f->vm,
+                              .listen_fd = f->fds->fd[MACHINE_FD_CONTROL],
+                              .owner = c->owner,
+                              .dir = &f->dir,
+                              .vsock = vc.vsock_path,
+                              .note = c->note,
+                              .hook = c->hook,
+                              .link = &f->link};
+    return r == 0 ? control_serve(&cc, &f->control, e) : r;
 }
 
 static bool may_go(int go_fd)
@@ -118,49 +149,32 @@ static bool may_go(int go_fd)
     ssize_t n;
 
     do
-        n = go_fd < 0 ? 1 : read(go_fd, &c, 1);
+        n = read(go_fd, &c, 1);
     while (n < 0 && errno == EINTR);
     return n == 1;
 }
 
-/* Until the machine ends or somebody wants this process to. */
-static void live(struct vm *vm, int sig)
+void machine_fork_main(const struct machine_conf *c, struct ctlwire_fds *fds)
 {
-    struct pollfd p[] = {{.fd = vm_end_fd(vm), .events = POLLIN}, {.fd = sig, .events = POLLIN}};
-
-    while (poll(p, ARRAY_LEN(p), -1) < 0 && errno == EINTR) {
-    }
-}
-
-void machine_main(const struct machine_conf *c)
-{
+    struct forked f = {.c = c, .fds = fds, .dir = RUNDIR_NONE, .agent = -1};
     struct machine_report rep = {.err = {0}};
-    struct rundir dir = RUNDIR_NONE;
-    struct control *control = NULL;
-    struct vm *vm = NULL;
-    sigset_t set;
 
-    machine_detach();
-    close_others(c);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
-    int sig = signalfd(-1, &set, SFD_CLOEXEC), agent = -1;
-    int r = make(c, &dir, &rep, &agent, &vm, &control);
-    if (r < 0 && rep.err.code == 0)
+    close_others(&f);
+    int r = make(&f, &rep.err);
+    if (r == 0)
+        rep.err = (struct err){0}; /* of what was done in another way */
+    else if (rep.err.code == 0)
         rep.err.code = r;
+    memcpy(rep.id, f.dir.id, sizeof(rep.id));
     bool told = write(c->report_fd, &rep, sizeof(rep)) == sizeof(rep);
     close(c->report_fd);
-    if (r == 0 && told && may_go(c->go_fd) && vm_start(vm, &rep.err) == 0) {
-        const char *name = dir.name[0] ? dir.name : dir.id;
+    if (r == 0 && told && may_go(c->go_fd) && vm_start(f.vm, &rep.err) == 0) {
+        const char *name = f.dir.name[0] ? f.dir.name : f.dir.id;
 
         /* One that cannot be told apart from its parent does not live. */
-        if (agent < 0 || machine_introduce(agent, vm_end_fd(vm), name, &rep.err) == 0)
-            live(vm, sig);
+        if (f.agent < 0 || machine_introduce(f.agent, vm_end_fd(f.vm), name, &rep.err) == 0)
+            (void)vm_wait(f.vm, -1, NULL, NULL);
     }
-    control_free(control);
-    rundir_remove(&dir);
-    _exit(0); /* forked child; the kernel frees a machine faster than vm_free() */
+    control_free(f.control); /* it answers to the end */
+    _exit(0);                /* forked child; the warden sees it */
 }

@@ -75,7 +75,7 @@ static int ask_port(int fd, struct err *e)
     int n = snprintf(line, sizeof(line), "CONNECT %d\n", PROTO_PORT);
 
     if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
-        return err_errno(e, -errno, "call the agent");
+        return err_errno(e, errno == EPIPE ? -ECONNRESET : -errno, "call the agent");
     return 0;
 }
 

@@ -189,6 +189,7 @@ static int go_on(struct machine *m, struct err *e)
                            .trace = m->c->trace,
                            .seed = m->template.dir,
                            .code = m->template.code,
+                           .keep_code = m->keep_code,
                            .note = m->template.note};
     if (rc == 0)
         rc = start_vmm(m, &vmm, e);

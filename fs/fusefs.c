@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,13 +19,10 @@ enum { HDR_IN = sizeof(struct fuse_in_header), HDR_OUT = sizeof(struct fuse_out_
 
 static int walk_open(struct fusefs *f, const struct fnode *n)
 {
-    char self[16];
-
     for (int i = 0; i < FUSEFS_HANDLES_MAX; i++) {
         if (f->handle[i].fd < 0 || f->handle[i].node != n->id)
             continue;
-        snprintf(self, sizeof(self), "%d", f->handle[i].fd);
-        int fd = openat(f->procfd, self, O_PATH | O_CLOEXEC);
+        int fd = openat(f->procfd, fusereq_self(f->handle[i].fd).name, O_PATH | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
     }
     return -ESTALE;
@@ -123,7 +121,6 @@ int fusereq_open(struct fusefs *f, const struct fnode *n, int path_fd, int flags
                  uint64_t *fh)
 {
     struct stat st;
-    char self[16];
     int i = free_handle(f);
 
     if (i < 0)
@@ -132,8 +129,8 @@ int fusereq_open(struct fusefs *f, const struct fnode *n, int path_fd, int flags
         return -errno;
     if (dir ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode))
         return dir ? -ENOTDIR : -ENXIO;
-    snprintf(self, sizeof(self), "%d", path_fd);
-    CLEANUP(fd) int fd = openat(f->procfd, self, flags | O_CLOEXEC | O_NOCTTY);
+    CLEANUP(fd)
+    int fd = openat(f->procfd, fusereq_self(path_fd).name, flags | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return -errno;
     f->handle[i] = (struct fusefs_handle){.fd = -1, .node = n->id};
@@ -309,24 +306,75 @@ static int open_folders(struct fusefs *f, const char *path, struct err *e)
 
     if (r < 0)
         return r;
-    f->procfd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    f->procfd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (f->procfd < 0)
-        return err_errno(e, -errno, "open /proc/self/fd");
+        return err_errno(e, -errno, "open /proc");
     return fnodes_init(&f->nodes) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
 }
 
-int fusefs_new(const char *path, bool read_only, struct fusefs **ret, struct err *e)
+const char *fusefs_only(const struct fusefs *f)
+{
+    return f->only;
+}
+
+void fusefs_fds(const struct fusefs *f, int *root, int *proc)
+{
+    *root = f->root;
+    *proc = f->procfd;
+}
+
+static struct fusefs *make(bool read_only, struct err *e)
 {
     struct fusefs *f = calloc(1, sizeof(*f));
 
-    if (!f)
-        return err_set(e, -ENOMEM, "out of memory");
+    if (!f) {
+        err_set(e, -ENOMEM, "out of memory");
+        return NULL;
+    }
     f->root = f->procfd = -1;
     f->read_only = read_only;
     f->chown = geteuid() == 0;
     for (unsigned i = 0; i < FUSEFS_HANDLES_MAX; i++)
         f->handle[i].fd = -1;
-    int r = path ? open_folders(f, path, e) : 0;
+    return f;
+}
+
+int fusefs_new(const char *path, bool read_only, struct fusefs **ret, struct err *e)
+{
+    struct fusefs *f = make(read_only, e);
+    int r = !f ? -ENOMEM : path ? open_folders(f, path, e) : 0;
+
+    if (r < 0) {
+        fusefs_free(f);
+        return r;
+    }
+    *ret = f;
+    return 0;
+}
+
+/* In a jail the user is another, but may have kept the capability. */
+static bool may_chown(void)
+{
+    struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct d[2] = {{0}};
+
+    return syscall(SYS_capget, &h, d) == 0 && (d[0].permitted & 1u << CAP_CHOWN);
+}
+
+int fusefs_new_fds(int root, int proc, const char *only, bool read_only, struct fusefs **ret,
+                   struct err *e)
+{
+    struct fusefs *f = make(read_only, e);
+
+    if (!f)
+        return -ENOMEM;
+    f->chown = may_chown();
+    snprintf(f->only, sizeof(f->only), "%s", only);
+    f->root = fcntl(root, F_DUPFD_CLOEXEC, 0);
+    f->procfd = fcntl(proc, F_DUPFD_CLOEXEC, 0);
+    int r = f->root < 0 || f->procfd < 0 ? err_errno(e, -errno, "descriptors of a folder")
+            : fnodes_init(&f->nodes) < 0 ? err_set(e, -ENOMEM, "out of memory")
+                                         : 0;
     if (r < 0) {
         fusefs_free(f);
         return r;

@@ -27,6 +27,13 @@ struct fusefs;
  * Errors: what open(2) says of `path`; -ENOMEM. `path` NULL: no folder yet; whoever mounts it is
  * told ENODEV. */
 int fusefs_new(const char *path, bool read_only, struct fusefs **ret, struct err *e) MUST_CHECK;
+/* Of a folder that is open (O_PATH), and /proc, as fusefs_fds() tells them; both are duplicated.
+ * `only`: the one file of it that is shown; "" = all. */
+int fusefs_new_fds(int root, int proc, const char *only, bool read_only, struct fusefs **ret,
+                   struct err *e) MUST_CHECK;
+const char *fusefs_only(const struct fusefs *f); /* borrowed */
+/* Its descriptors of the folder and of /proc: borrowed, -1 = no folder. */
+void fusefs_fds(const struct fusefs *f, int *root, int *proc);
 void fusefs_free(struct fusefs *f);  /* may be NULL */
 void fusefs_reset(struct fusefs *f); /* forget every node and handle */
 

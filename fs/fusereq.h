@@ -28,7 +28,7 @@ struct fusefs_handle {
 
 struct fusefs {
     int root;   /* owned, O_PATH */
-    int procfd; /* owned: /proc/self/fd, to open what was looked at */
+    int procfd; /* owned: /proc, to open what was looked at */
     bool read_only, chown;
     char only[256]; /* of a single file: its name; "" = a folder */
     struct fnodes nodes;
@@ -95,13 +95,13 @@ static inline int fusereq_result(int r)
 
 /* Name of an O_PATH descriptor below procfd, for calls that do not take one. */
 struct fusereq_self {
-    char name[16];
+    char name[24];
 };
 static inline struct fusereq_self fusereq_self(int fd)
 {
     struct fusereq_self s;
 
-    snprintf(s.name, sizeof(s.name), "%d", fd);
+    snprintf(s.name, sizeof(s.name), "self/fd/%d", fd);
     return s;
 }
 

@@ -39,6 +39,7 @@ pid_t jail_fork(bool off, struct err *e) MUST_CHECK;
 
 struct jail_share {
     int fd;           /* of the folder: replaced by one that leads nowhere else */
+    int proc_fd;      /* of /proc: replaced by one that shows this process alone */
     const char *path; /* of it, borrowed */
     bool read_only;
 };
@@ -48,7 +49,6 @@ struct jail_conf { /* borrowed */
     int why_fd;    /* a pipe's end, for jail_why() */
     struct jail_share share[JAIL_SHARES_MAX];
     unsigned n_shares;
-    int proc_fd; /* of /proc: replaced by one that shows this PID namespace alone; -1 = none */
 };
 
 struct jail; /* what the threads need to know; lives as long as the process */
@@ -57,6 +57,10 @@ struct jail; /* what the threads need to know; lives as long as the process */
  * of no use any more. `*hook` is for the threads that are started from now on: borrowed for ever.
  * Errors: -EPERM and others, with the step that failed. */
 int jail_enter(const struct jail_conf *c, struct thread_hook *hook, struct err *e) MUST_CHECK;
+
+/* In a fork(2) of the machine's process that has closed what is not its own, and that nobody reads
+ * a report of: it goes to stderr's place. */
+void jail_forked(const struct thread_hook *hook);
 
 /* In another process, when the machine's has ended: what it did that it may not. 0: nothing. Else
  * -EPERM and the sentence. */

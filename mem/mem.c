@@ -44,6 +44,7 @@ struct mem *mem_new(uint64_t size, struct err *e)
         return NULL;
     }
     m->fd = -1;
+    m->pagemap = -1;
     m->size = size;
     m->low = size < MEM_LOW_MAX ? size : MEM_LOW_MAX;
     m->hva = lazy_array(size);
@@ -67,6 +68,8 @@ void mem_free(struct mem *m)
     if (!m)
         return;
     mem_dirty_stop(m);
+    if (m->pagemap >= 0)
+        (void)close(m->pagemap);
     unmap((void *)m->code, mem_pages(m) * sizeof(*m->code));
     unmap(m->filed, bitmap_bytes(m));
     unmap(m->hva, m->size);

@@ -41,12 +41,14 @@ typedef uint64_t gva_t; /* guest linear or virtual address, bytes */
 #define MEM_HIGH_BASE 0x100000000ull
 #define MEM_SIZE_MAX (1ull << 40) /* bytes: 1 TiB */
 
-struct mem {                /* fields are private to mem/ and cpu/ */
-    uint64_t size;          /* bytes of RAM in all, a multiple of MEM_PAGE */
-    uint64_t low;           /* bytes of it below MEM_LOW_MAX */
-    uint8_t *hva;           /* owned mapping of all RAM */
-    int fd;                 /* owned: the memfd it is a shared mapping of; -1 = it is private */
-    uint64_t *filed;        /* [size/4096] bits: the page's first content lies in a file */
+enum { MEM_NO_PAGEMAP = -2 }; /* it cannot be had any more */
+struct mem {                  /* fields are private to mem/ and cpu/ */
+    uint64_t size;            /* bytes of RAM in all, a multiple of MEM_PAGE */
+    uint64_t low;             /* bytes of it below MEM_LOW_MAX */
+    int pagemap;     /* owned: /proc/self/pagemap, mem_keep_pagemap(); -1 = not open, or none */
+    uint8_t *hva;    /* owned mapping of all RAM */
+    int fd;          /* owned: the memfd it is a shared mapping of; -1 = it is private */
+    uint64_t *filed; /* [size/4096] bits: the page's first content lies in a file */
     _Atomic uint64_t *code; /* [size/4096] bit i: chunk i (64 bytes) holds code */
     _Atomic uint8_t *dirty; /* [size/4096] 1 = written since last fetch; NULL = log off */
     /* Called after bytes of a page with code bits were changed through
@@ -120,8 +122,11 @@ static inline uint8_t *mem_page_at(const struct mem *m, uint64_t page)
 }
 /* The pages of [off, off+len) have a first content other than zeroes (yes), or not. */
 void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes);
-/* Set the bits (one a page) of pages that may differ from zeroes: touched here, or in a file. Cost
- * follows these pages, not the size of RAM. Errors: what reading /proc/self/pagemap says. */
+/* Keep /proc/self/pagemap open for the three calls below: soon this process opens no files. */
+void mem_keep_pagemap(struct mem *m);
+/* Set the bits (one a page) of pages that may differ from zeroes: touched here, or in a file; all,
+ * where the kernel does not tell. Cost follows these pages, not the size of RAM. Errors: what
+ * reading /proc/self/pagemap says. */
 int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e) MUST_CHECK;
 /* The same for pages this process has written since the mappings were made. -ENOTSUP: RAM is
  * shared, that is not known. */

@@ -44,15 +44,27 @@ void mem_filed(struct mem *m, uint64_t off, uint64_t len, bool yes)
     }
 }
 
+static int open_pagemap(void)
+{
+    return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+void mem_keep_pagemap(struct mem *m)
+{
+    if (m->pagemap == -1)
+        m->pagemap = open_pagemap();
+}
+
 /* Set the bits of pages this process holds a copy of its own of, or with `any`, has mapped. */
 static int scan(const struct mem *m, uint64_t *bitmap, bool any, struct err *e)
 {
-    CLEANUP(fd) int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    CLEANUP(fd) int own = m->pagemap == -1 ? open_pagemap() : -1;
+    int fd = m->pagemap == -1 ? own : m->pagemap;
     uint64_t base = (uint64_t)(uintptr_t)m->hva >> MEM_PAGE_SHIFT;
     uint64_t entry[PM_BATCH];
 
     if (fd < 0)
-        return err_errno(e, -errno, "/proc/self/pagemap");
+        return err_errno(e, fd == MEM_NO_PAGEMAP ? -EACCES : -errno, "/proc/self/pagemap");
     for (uint64_t p = 0; p < mem_pages(m);) {
         uint64_t n = mem_pages(m) - p < PM_BATCH ? mem_pages(m) - p : PM_BATCH;
         ssize_t r = pread(fd, entry, n * sizeof(*entry), (off_t)((base + p) * sizeof(*entry)));
@@ -108,6 +120,12 @@ int mem_used(const struct mem *m, uint64_t *bitmap, struct err *e)
 {
     for (uint64_t i = 0; i < (mem_pages(m) + 63) / 64; i++)
         bitmap[i] |= m->filed[i];
+    if (m->pagemap == MEM_NO_PAGEMAP && m->fd < 0) {
+        memset(bitmap, 0xff, mem_pages(m) / 64 * sizeof(*bitmap));
+        for (uint64_t p = mem_pages(m) / 64 * 64; p < mem_pages(m); p++)
+            bitmap[p / 64] |= 1ull << (p % 64);
+        return 0;
+    }
     return m->fd >= 0 ? scan_shared(m, bitmap, e) : scan(m, bitmap, false, e);
 }
 
@@ -161,6 +179,10 @@ int mem_forget(struct mem *m, struct err *e)
     size_t bytes = mem_pages(m) * sizeof(*m->code);
 
     mem_dirty_stop(m);
+    if (m->pagemap >= 0) { /* the parent's, and what keeps one opens no other */
+        (void)close(m->pagemap);
+        m->pagemap = MEM_NO_PAGEMAP;
+    }
     m->code_written = NULL;
     m->code_ctx = NULL;
     if (mmap((void *)m->code, bytes, PROT_READ | PROT_WRITE,

@@ -42,7 +42,9 @@ struct vsockd {
     struct sockaddr_un addr;
     struct vsock_sock *first, *last; /* clients in S_LINE */
     unsigned pending;
-    bool listening; /* false: out of descriptors until a client goes */
+    const struct vsockd_dial *dial; /* borrowed; NULL = we connect */
+    bool unlink;                    /* the socket's file is ours */
+    bool listening;                 /* false: out of descriptors until a client goes */
 };
 
 static void listen_again(struct vsockd *d)
@@ -225,19 +227,27 @@ static void host_attach(void *ctx, const struct vsock_guest *g)
 }
 
 /* A Unix socket connects at once or not at all (unix(7)). */
+int vsockd_connect(const char *path, uint32_t port)
+{
+    struct sockaddr_un a;
+    int r = port_addr(&a, path, port);
+
+    if (r < 0)
+        return r;
+    CLEANUP(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
+        return -errno;
+    return take_fd(&fd);
+}
+
 static int host_open(void *ctx, uint32_t port, struct vsock_conn *c, struct vsock_sock **ret)
 {
     struct vsockd *d = ctx;
-    struct sockaddr_un a;
-    CLEANUP(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    CLEANUP(fd)
+    int fd = d->dial ? d->dial->dial(d->dial->ctx, port) : vsockd_connect(d->addr.sun_path, port);
 
     if (fd < 0)
-        return -errno;
-    int r = port_addr(&a, d->addr.sun_path, port);
-    if (r < 0)
-        return r;
-    if (connect(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
-        return -errno;
+        return fd;
     struct vsock_sock *s = sock_new(d, take_fd(&fd), S_STREAM, EPOLLET);
     if (!s)
         return -ENOMEM;
@@ -307,7 +317,8 @@ static void host_destroy(void *ctx)
     if (d->h.fd >= 0) {
         loop_del(d->loop, &d->h);
         (void)close(d->h.fd);
-        (void)unlink(d->addr.sun_path);
+        if (d->unlink)
+            (void)unlink(d->addr.sun_path);
     }
     free(d);
 }
@@ -332,41 +343,53 @@ static int clear_stale(const struct sockaddr_un *a, struct err *e)
     return 0;
 }
 
-static int listen_on(struct vsockd *d, struct err *e)
+static int set_path(struct sockaddr_un *a, const char *path, struct err *e)
 {
-    int r = clear_stale(&d->addr, e);
+    struct sockaddr_un longest;
+    int r = port_addr(&longest, path, UINT32_MAX);
 
+    if (r < 0)
+        return err_set(e, r, "too long for a socket and its ports");
+    *a = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(a->sun_path, path, strlen(path) + 1); /* fits: with a port behind it, it did */
+    return 0;
+}
+
+int vsockd_listen(const char *path, struct err *e)
+{
+    struct sockaddr_un a;
+    int r = set_path(&a, path, e);
+
+    if (r == 0)
+        r = clear_stale(&a, e);
     if (r < 0)
         return r;
     CLEANUP(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_errno(e, -errno, "socket");
     /* The mode before bind() is the mode of the file: no moment in which others could connect. */
-    if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)&d->addr, sizeof(d->addr)) < 0 ||
+    if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
         listen(fd, BACKLOG) < 0)
         return err_errno(e, -errno, "listen");
-    d->h.fd = take_fd(&fd);
-    r = loop_add(d->loop, &d->h, EPOLLIN, e);
-    d->listening = r == 0;
-    return r;
+    return take_fd(&fd);
 }
 
-int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct err *e)
+int vsockd_new_fd(int listener, const char *path, const struct vsockd_dial *dial, struct loop *l,
+                  struct vsock_host *host, struct err *e)
 {
+    CLEANUP(fd) int fd = listener;
     struct vsockd *d = calloc(1, sizeof(*d));
-    struct sockaddr_un longest;
 
     if (!d)
         return err_set(e, -ENOMEM, "out of memory");
     d->loop = l;
+    d->dial = dial;
     d->h = (struct loop_fd){.fd = -1, .ready = on_listen, .ctx = d};
-    int r = port_addr(&longest, path, UINT32_MAX);
-    if (r < 0) {
-        err_set(e, r, "too long for a socket and its ports");
-    } else {
-        d->addr.sun_family = AF_UNIX;
-        memcpy(d->addr.sun_path, path, strlen(path) + 1); /* fits: with a port behind it, it did */
-        r = listen_on(d, e);
+    int r = set_path(&d->addr, path, e);
+    if (r == 0) {
+        d->h.fd = take_fd(&fd);
+        r = loop_add(d->loop, &d->h, EPOLLIN, e);
+        d->listening = r == 0;
     }
     if (r < 0) {
         host_destroy(d);
@@ -383,6 +406,18 @@ int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct
                                 .close = host_close,
                                 .destroy = host_destroy};
     return 0;
+}
+
+int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct err *e)
+{
+    int fd = vsockd_listen(path, e);
+    int r = fd < 0 ? fd : vsockd_new_fd(fd, path, NULL, l, host, e);
+
+    if (r == 0)
+        ((struct vsockd *)host->ctx)->unlink = true;
+    else if (fd >= 0)
+        (void)unlink(path);
+    return r;
 }
 
 int vsockd_adopt(const struct vsock_host *host, int fd, struct err *e)

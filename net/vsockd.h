@@ -13,6 +13,13 @@
 
 struct loop;
 
+/* Who connects to "PATH_port" for the guest, where this process cannot: a connected, non-blocking
+ * socket, owned by the caller, or -errno. */
+struct vsockd_dial {
+    int (*dial)(void *ctx, uint32_t port);
+    void *ctx;
+};
+
 enum {
     VSOCKD_PENDING_MAX = 64, /* clients that have not said CONNECT yet */
     VSOCKD_LINE_MAX = 32,    /* bytes of "CONNECT 4294967295\n" and some */
@@ -23,6 +30,14 @@ enum {
  * removed by host->destroy. Errors: -ENAMETOOLONG, what socket(2), bind(2), listen(2) say; the
  * caller adds the path. */
 int vsockd_new(const char *path, struct loop *l, struct vsock_host *host, struct err *e) MUST_CHECK;
+/* The socket alone, for vsockd_new_fd(): owned by the caller. Errors as vsockd_new(). */
+int vsockd_listen(const char *path, struct err *e) MUST_CHECK;
+/* With the socket that listens on `path` (taken, also on failure); its file stays at the end.
+ * `dial` is borrowed and outlives it; NULL = this process connects. */
+int vsockd_new_fd(int fd, const char *path, const struct vsockd_dial *dial, struct loop *l,
+                  struct vsock_host *host, struct err *e) MUST_CHECK;
+/* What a guest's connection to `port` reaches: a socket as vsockd_dial says. */
+int vsockd_connect(const char *path, uint32_t port) MUST_CHECK;
 /* Take the connected socket `fd`, also on failure, as a client that was just accepted: it says
  * "CONNECT <port>\n" like any other. -ENOMEM, or what fcntl(2) says. */
 int vsockd_adopt(const struct vsock_host *host, int fd, struct err *e) MUST_CHECK;

@@ -26,7 +26,8 @@ struct loop {
     uint64_t (*next)(void *ctx);
     void (*due)(void *ctx);
     void *timeout_ctx;
-    uint64_t timer_set; /* what timer_fd is set to, ns; UINT64_MAX = not */
+    const struct thread_hook *hook; /* borrowed */
+    uint64_t timer_set;             /* what timer_fd is set to, ns; UINT64_MAX = not */
     struct epoll_event ev[EVENTS_A_ROUND];
     int n_ev;
 };
@@ -141,6 +142,16 @@ void loop_set_timeout(struct loop *l, uint64_t (*next)(void *ctx), void (*due)(v
     l->next = next;
     l->due = due;
     l->timeout_ctx = ctx;
+}
+
+void loop_set_hook(struct loop *l, const struct thread_hook *hook)
+{
+    l->hook = hook;
+}
+
+const struct thread_hook *loop_hook(const struct loop *l)
+{
+    return l->hook;
 }
 
 static void run_posted(struct loop *l)

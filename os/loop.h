@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "os/role.h"
 
 struct loop;
 
@@ -38,6 +39,10 @@ int loop_post(struct loop *l, void (*fn)(void *ctx), void *ctx) MUST_CHECK;
 void loop_set_timeout(struct loop *l, uint64_t (*next)(void *ctx), void (*due)(void *ctx),
                       void *ctx);
 void loop_wake(struct loop *l); /* any thread, async-signal-safe */
+
+/* What a thread that works for this loop calls first (os/role.h); NULL = nothing. Borrowed. */
+void loop_set_hook(struct loop *l, const struct thread_hook *hook);
+const struct thread_hook *loop_hook(const struct loop *l);
 
 void loop_run(struct loop *l);                  /* until loop_stop() */
 void loop_once(struct loop *l, int timeout_ms); /* one round; for tests */

@@ -8,8 +8,8 @@ enum thread_role {
     THREAD_MAIN,    /* waits for the machine's end; saves a template */
     THREAD_VCPU,    /* runs the guest */
     THREAD_IO,      /* the event loop: devices, sockets, timers */
-    THREAD_FILES,   /* the event loop of a machine with shared folders */
     THREAD_BLOCK,   /* a disk's holes and flushes, or all of it where there is no io_uring */
+    THREAD_MEMORY,  /* fills memory from a snapshot as it is touched */
     THREAD_LOG,     /* the console's log */
     THREAD_CONTROL, /* answers the control socket; forked machines begin as it */
     THREAD_WRITER,  /* a forked process that writes a snapshot */

@@ -286,15 +286,17 @@ static void raise_file_limit(void)
     }
 }
 
-static int add_share(struct vm *vm, const struct vm_share *c, struct err *e)
+static int add_share(struct vm *vm, const struct vm_share *c, unsigned n, struct err *e)
 {
     struct fusefs *fs = NULL;
 
     raise_file_limit();
-    int r = fusefs_new(c->path, c->read_only, &fs, e);
+    int r = c->opened ? fusefs_new_fds(c->fd, c->proc_fd, c->only, c->read_only, &fs, e)
+                      : fusefs_new(c->path, c->read_only, &fs, e);
 
     if (r < 0)
         return err_wrap(e, r, "share '%s'", c->path ? c->path : c->tag);
+    vm->share[n] = fs;
     struct virtiofs *d = virtiofs_new(fs, c->tag, e);
     return d ? devices_put(vm, &virtiofs_ops, d, e) : -EINVAL;
 }
@@ -302,7 +304,9 @@ static int add_share(struct vm *vm, const struct vm_share *c, struct err *e)
 static int add_vsock(struct vm *vm, const struct vm_conf *c, struct err *e)
 {
     struct vsock_host host;
-    int r = vsockd_new(c->vsock_path, vm->loop, &host, e);
+    int r = c->vsock_listen > 0
+                ? vsockd_new_fd(c->vsock_listen, c->vsock_path, c->vsock_dial, vm->loop, &host, e)
+                : vsockd_new(c->vsock_path, vm->loop, &host, e);
 
     if (r >= 0 && c->vsock_client > 0) {
         r = vsockd_adopt(&host, c->vsock_client, e);
@@ -325,7 +329,7 @@ int devices_add(struct vm *vm, const struct vm_conf *c, struct err *e)
     for (unsigned i = 0; r >= 0 && i < c->n_disks; i++)
         r = add_disk(vm, &c->disk[i], i, e);
     for (unsigned i = 0; r >= 0 && i < c->n_shares; i++)
-        r = add_share(vm, &c->share[i], e);
+        r = add_share(vm, &c->share[i], i, e);
     if (r >= 0 && c->rng)
         r = add_rng(vm, e);
     if (r >= 0)

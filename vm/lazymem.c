@@ -36,7 +36,9 @@ struct lazymem {
     struct mem *m;
     int uffd, quit_fd;
     pthread_t thread;
-    bool started;
+    bool started, held;
+    uint32_t next; /* extent that is to be read */
+    const struct thread_hook *hook;
     void (*failed)(void *ctx, const struct err *e);
     void *ctx;
     pthread_mutex_t lock;
@@ -224,7 +226,8 @@ static void *lazymem_main(void *arg)
     struct err e = {0};
     int r = 0;
 
-    for (uint32_t next = 0; r == 0 && next < l->n_extents;) {
+    thread_enter(l->hook, THREAD_MEMORY);
+    while (r == 0 && l->next < l->n_extents) {
         int n = poll(p, ARRAY_LEN(p), 0);
 
         if (n > 0 && p[1].revents)
@@ -232,9 +235,10 @@ static void *lazymem_main(void *arg)
         else if (n > 0)
             r = on_faults(l, &e);
         else
-            r = fill(l, next++, &e);
+            r = fill(l, l->next++, &e);
     }
-    finish(l, &e);
+    if (!l->held || r != -EINTR)
+        finish(l, &e);
     return NULL;
 }
 
@@ -290,6 +294,30 @@ int lazymem_start(struct lazymem *l, struct mem *m, void (*failed)(void *ctx, co
     tell(l);
     l->quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r = l->quit_fd < 0 ? -errno : -pthread_create(&l->thread, NULL, lazymem_main, l);
+    l->started = r == 0;
+    return r < 0 ? err_errno(e, r, "start the thread that fills memory") : 0;
+}
+
+void lazymem_hold(struct lazymem *l)
+{
+    uint64_t one = 1;
+
+    l->held = true;
+    (void)!write(l->quit_fd, &one, sizeof(one));
+    pthread_join(l->thread, NULL);
+    (void)!read(l->quit_fd, &one, sizeof(one));
+    l->started = false;
+}
+
+int lazymem_go(struct lazymem *l, const struct thread_hook *hook, struct err *e)
+{
+    if (!l->held)
+        return 0;
+    l->held = false;
+    l->hook = hook;
+    if (l->over)
+        return 0;
+    int r = -pthread_create(&l->thread, NULL, lazymem_main, l);
     l->started = r == 0;
     return r < 0 ? err_errno(e, r, "start the thread that fills memory") : 0;
 }

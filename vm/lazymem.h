@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "mem/mem.h"
+#include "os/role.h"
 #include "vm/snapopen.h"
 
 struct lazymem;
@@ -21,6 +22,9 @@ int lazymem_new(struct snapshot *chain[], int n, struct lazymem **ret, struct er
  * -ENOSYS; -EINVAL: RAM is shared. */
 int lazymem_start(struct lazymem *l, struct mem *m, void (*failed)(void *ctx, const struct err *e),
                   void *ctx, struct err *e) MUST_CHECK;
+/* Its thread ends for now: nobody touches memory until it goes on, calling `hook` first. */
+void lazymem_hold(struct lazymem *l);
+int lazymem_go(struct lazymem *l, const struct thread_hook *hook, struct err *e) MUST_CHECK;
 /* Until every page is there. Errors: why one is not. */
 int lazymem_wait(struct lazymem *l, struct err *e) MUST_CHECK;
 /* The descriptors it holds: fills fd[], returns how many, at most 2 a snapshot of the chain. */

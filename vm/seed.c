@@ -1,6 +1,7 @@
 #include "vm/seed.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -8,10 +9,11 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/fusefs.h"
+#include "vm/lazymem.h"
 #include "vm/snapdisk.h"
 #include "vm/snapmem.h"
 #include "vm/snapopen.h"
-#include "vm/lazymem.h"
 #include "vm/vm_private.h"
 #include "vm/workset.h"
 
@@ -21,8 +23,15 @@ struct seed {
     uint8_t *machine;
     size_t machine_len;
     char *note;
-    int disk_fd[VM_DISKS_MAX]; /* content of the writable disks, not to be written */
-    int code_fd;               /* translated code; -1 = none */
+    int disk_fd[VM_DISKS_MAX]; /* content of the writable disks, not to be written; with `forked`
+                                * also the others */
+    int copy_fd[VM_DISKS_MAX]; /* empty files for a machine's own; -1 = they are made */
+    struct {                   /* of a forked machine */
+        int fd, proc_fd;       /* owned */
+        const char *only;      /* borrowed from the parent's memory, which is here, too */
+    } share[VM_SHARES_MAX];
+    bool forked;
+    int code_fd; /* translated code; -1 = none */
     struct track track;
     char *dir;            /* of the snapshot whose file is mapped; NULL = none */
     struct lazymem *lazy; /* NULL = its memory is there */
@@ -37,7 +46,9 @@ static struct seed *seed_new(struct err *e)
         return NULL;
     }
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        s->disk_fd[i] = -1;
+        s->disk_fd[i] = s->copy_fd[i] = -1;
+    for (unsigned i = 0; i < VM_SHARES_MAX; i++)
+        s->share[i].fd = s->share[i].proc_fd = -1;
     s->code_fd = -1;
     return s;
 }
@@ -50,8 +61,14 @@ void seed_free(struct seed *s)
     shape_done(&s->shape);
     free(s->machine);
     free(s->note);
-    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
+    for (unsigned i = 0; i < VM_DISKS_MAX; i++) {
         cleanup_fd(&s->disk_fd[i]);
+        cleanup_fd(&s->copy_fd[i]);
+    }
+    for (unsigned i = 0; i < VM_SHARES_MAX; i++) {
+        cleanup_fd(&s->share[i].fd);
+        cleanup_fd(&s->share[i].proc_fd);
+    }
     cleanup_fd(&s->code_fd);
     lazymem_free(s->lazy);
     free(s->track.more);
@@ -70,6 +87,12 @@ unsigned seed_fds(const struct seed *s, int fd[SEED_FDS_MAX])
         fd[n++] = s->code_fd;
     if (s->lazy)
         n += lazymem_fds(s->lazy, fd + n);
+    for (unsigned i = 0; i < VM_SHARES_MAX; i++) {
+        if (s->share[i].fd >= 0)
+            fd[n++] = s->share[i].fd;
+        if (s->share[i].proc_fd >= 0)
+            fd[n++] = s->share[i].proc_fd;
+    }
     return n;
 }
 
@@ -210,34 +233,74 @@ static void take_code(struct seed *s, struct vm *vm)
         s->code_fd = take_fd(&fd);
 }
 
+static int duplicate(int fd, int *to, struct err *e)
+{
+    *to = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return fd >= 0 && *to < 0 ? err_errno(e, -errno, "descriptor") : 0;
+}
+
+/* A disk's content as it is now, or the disk itself where nobody writes it. */
+static int take_disk(struct seed *s, struct vm *vm, unsigned i, int copy, struct err *e)
+{
+    const struct shape_disk *d = &s->shape.disk[i];
+    int r;
+
+    if (!shape_own_disk(d))
+        return duplicate(vm->disk_fd[i], &s->disk_fd[i], e);
+    if (copy < 0) {
+        s->disk_fd[i] = snapdisk_clone(vm->disk_fd[i], d->size, d->path, e);
+        r = s->disk_fd[i] < 0 ? s->disk_fd[i] : 0;
+    } else {
+        r = duplicate(copy, &s->disk_fd[i], e);
+        if (r == 0)
+            r = snapdisk_copy(vm->disk_fd[i], s->disk_fd[i], d->size, e);
+    }
+    return r < 0 ? err_wrap(e, r, "disk '%s'", d->path) : 0;
+}
+
+/* The folders that a fork serves, too: it cannot open them. */
+static int take_shares(struct seed *s, const struct vm *vm, struct err *e)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < s->shape.n_shares; i++) {
+        int root = -1, proc = -1;
+
+        if (s->shape.share[i].path) {
+            fusefs_fds(vm->share[i], &root, &proc);
+            s->share[i].only = fusefs_only(vm->share[i]);
+        }
+        r = duplicate(root, &s->share[i].fd, e);
+        if (r == 0)
+            r = duplicate(proc, &s->share[i].proc_fd, e);
+    }
+    return r;
+}
+
 /* All but the memory, of a machine that stands still. */
-static int take_machine(struct seed *s, struct vm *vm, struct err *e)
+static int take_machine(struct seed *s, struct vm *vm, const int *copies, struct err *e)
 {
     int r = shape_copy(&s->shape, &vm->shape, e);
 
     if (r == 0)
         r = vm_save(vm, &s->machine, &s->machine_len, e);
-    for (unsigned i = 0; r == 0 && i < s->shape.n_disks; i++) {
-        const struct shape_disk *d = &s->shape.disk[i];
-
-        if (!shape_own_disk(d))
-            continue;
-        s->disk_fd[i] = snapdisk_clone(vm->disk_fd[i], d->size, d->path, e);
-        r = s->disk_fd[i] < 0 ? s->disk_fd[i] : 0;
-        if (r < 0)
-            err_wrap(e, r, "disk '%s'", d->path);
-    }
+    for (unsigned i = 0; r == 0 && i < s->shape.n_disks; i++)
+        r = take_disk(s, vm, i, copies && shape_own_disk(&s->shape.disk[i]) ? *copies++ : -1, e);
+    if (r == 0)
+        r = take_shares(s, vm, e);
     if (r == 0)
         take_code(s, vm);
+    s->forked = true;
     /* A log of the parent's is not the child's; pages it owns alone are. */
-    if (vm->track.how == TRACK_PRIVATE) {
+    if (vm->track.how == TRACK_PRIVATE && vm->mem->pagemap < 0) {
         s->track.how = TRACK_PRIVATE;
         memcpy(s->track.id, vm->track.id, sizeof(s->track.id));
     }
     return r;
 }
 
-pid_t seed_fork(struct vm *vm, struct seed **ret, uint64_t *pause_ns, struct err *e)
+pid_t seed_fork(struct vm *vm, const int *copies, struct seed **ret, uint64_t *pause_ns,
+                struct err *e)
 {
     struct seed *s = vm_wait(vm, 0, NULL, NULL) == VM_RUNNING ? seed_new(e) : NULL;
     uint64_t began = now_ns();
@@ -254,7 +317,7 @@ pid_t seed_fork(struct vm *vm, struct seed **ret, uint64_t *pause_ns, struct err
         r = vm_pause(vm, e);
     bool paused = r == 0;
     if (r == 0)
-        r = take_machine(s, vm, e);
+        r = take_machine(s, vm, copies, e);
     if (r == 0) {
         pid = fork();
         if (pid < 0)
@@ -308,13 +371,23 @@ static int check_fit(const struct seed *s, const struct vm_conf *c, struct err *
     return 0;
 }
 
+int seed_copies(struct seed *s, const int *fd, unsigned n, struct err *e)
+{
+    unsigned k = 0;
+
+    for (unsigned i = 0; i < s->shape.n_disks; i++)
+        if (shape_own_disk(&s->shape.disk[i]) && k++ < n)
+            s->copy_fd[i] = *fd++;
+    return k == n ? 0 : err_set(e, -EINVAL, "%u files for copies of %u disks", n, k);
+}
+
 static bool same_place(const struct vm_disk *d, const struct shape_disk *h)
 {
     return !d->opened && (!d->path || (h->path && strcmp(d->path, h->path) == 0));
 }
 
 /* Writable disks that were not replaced become copies; fd[]: owned by the caller. */
-static int clone_disks(const struct seed *s, struct vm_conf *c, int fd[VM_DISKS_MAX], struct err *e)
+static int clone_disks(struct seed *s, struct vm_conf *c, int fd[VM_DISKS_MAX], struct err *e)
 {
     for (unsigned i = 0; i < c->n_disks; i++) {
         const struct shape_disk *h = &s->shape.disk[i];
@@ -322,15 +395,39 @@ static int clone_disks(const struct seed *s, struct vm_conf *c, int fd[VM_DISKS_
         if (!same_place(&c->disk[i], h))
             continue;
         c->disk[i].path = h->path;
-        if (!shape_own_disk(h))
+        if (!shape_own_disk(h)) {
+            c->disk[i].opened = s->forked && h->path;
+            c->disk[i].fd = s->disk_fd[i];
             continue;
-        fd[i] = snapdisk_clone(s->disk_fd[i], h->size, h->path, e);
-        if (fd[i] < 0)
-            return err_wrap(e, fd[i], "disk '%s'", h->path);
+        }
+        int r = 0;
+        if (s->copy_fd[i] >= 0) {
+            fd[i] = s->copy_fd[i];
+            s->copy_fd[i] = -1;
+            r = snapdisk_copy(s->disk_fd[i], fd[i], h->size, e);
+        } else {
+            fd[i] = snapdisk_clone(s->disk_fd[i], h->size, h->path, e);
+        }
+        r = fd[i] < 0 ? fd[i] : r;
+        if (r < 0)
+            return err_wrap(e, r, "disk '%s'", h->path);
         c->disk[i].opened = true;
         c->disk[i].fd = fd[i];
     }
     return 0;
+}
+
+/* A forked machine serves its parent's folders by its parent's descriptors. */
+static void same_shares(const struct seed *s, struct vm_conf *c)
+{
+    for (unsigned i = 0; s->forked && i < c->n_shares; i++) {
+        if (s->share[i].fd < 0)
+            continue;
+        c->share[i].opened = true;
+        c->share[i].fd = s->share[i].fd;
+        c->share[i].proc_fd = s->share[i].proc_fd;
+        c->share[i].only = s->share[i].only;
+    }
 }
 
 /* A disk or folder that is another than the saved machine's. */
@@ -372,6 +469,7 @@ int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struc
         fd[i] = -1;
     if (r == 0)
         r = clone_disks(s, &c, fd, e);
+    same_shares(s, &c);
     c.kernel = NULL;
     if (r == 0 && s->lazy && !(s->mem = mem_new(s->shape.ram_bytes, e)))
         r = -ENOMEM;
@@ -395,7 +493,7 @@ int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struc
         (void)!vm_code_load(vm, s->code_fd, NULL);
     vm->track = s->track;
     s->track = (struct track){0};
-    vm->grown_from = take_ptr(&s->dir);
+    vm->workset_wanted = s->dir && workset_wanted(s->dir);
     *ret = vm;
     return 0;
 }

@@ -26,7 +26,7 @@
 
 struct seed;
 
-enum { SEED_FDS_MAX = VM_DISKS_MAX + 1 + 2 * SNAP_CHAIN_MAX };
+enum { SEED_FDS_MAX = VM_DISKS_MAX + 1 + 2 * VM_SHARES_MAX + 2 * SNAP_CHAIN_MAX };
 
 /* Open, check and map the snapshot in folder `dir` with all its parents. The memory files are not
  * read, but for small pieces of a chain and compressed ones. Errors, each with a sentence: -ENOENT
@@ -43,8 +43,13 @@ int seed_open_lazy(const char *dir, struct seed **ret, struct err *e) MUST_CHECK
  * the child's pid in the parent, and 0 in the child, where *ret is the seed and only the calling
  * thread exists: `vm` is to be forgotten there (not freed), its descriptors are the parent's still
  * (close_range(2) all but what is wanted). The child may fork(2) again, one process a machine.
+ * copies: an empty file for each of vm_own_disks(), taken also on failure; NULL = they are made.
  * *pause_ns (may be NULL; parent): how long the guest stood. Errors: -ENOMEM, -EAGAIN. */
-pid_t seed_fork(struct vm *vm, struct seed **ret, uint64_t *pause_ns, struct err *e) MUST_CHECK;
+pid_t seed_fork(struct vm *vm, const int *copies, struct seed **ret, uint64_t *pause_ns,
+                struct err *e) MUST_CHECK;
+/* Files for the copies of its own disks that seed_grow() makes, one each (-EINVAL): where no file
+ * can be made. Taken. */
+int seed_copies(struct seed *s, const int *fd, unsigned n, struct err *e) MUST_CHECK;
 
 /* The descriptors a seed holds: not to be closed. Fills fd[], returns how many. */
 unsigned seed_fds(const struct seed *s, int fd[SEED_FDS_MAX]);

@@ -16,21 +16,18 @@
 
 #include "base/cleanup.h"
 #include "os/fds.h"
-#include "vm/snapdir.h"
 #include "vm/snapdisk.h"
 #include "vm/snapmem.h"
-#include "vm/snapopen.h"
+#include "vm/snapout.h"
 #include "vm/vm_private.h"
 
 struct job {
     struct vm *vm;
     const struct snap_opts *o;
-    struct snapdir dir;
+    const struct snap_files *out;
     struct snapfile f;
-    int memory;             /* owned */
-    int disk[VM_DISKS_MAX]; /* owned */
-    uint64_t *pages;        /* owned: bitmap of pages to store; NULL = found while writing */
-    uint64_t *fetched;      /* owned: what was taken from the dirty log; NULL = it did not run */
+    uint64_t *pages;   /* owned: bitmap of pages to store; NULL = found while writing */
+    uint64_t *fetched; /* owned: what was taken from the dirty log; NULL = it did not run */
     struct snap_report report;
 };
 
@@ -83,43 +80,16 @@ static int new_id(char id[SNAP_ID_LEN + 1], struct err *e)
 static int take_parent(struct job *j, struct err *e)
 {
     const struct track *t = &j->vm->track;
-    struct snapshot *s;
-    int r = snapshot_open(j->o->parent, &s, e);
+    const struct snap_files *out = j->out;
 
-    if (r < 0)
-        return r;
-    if (t->how == TRACK_NONE || strcmp(t->id, s->f.id) != 0) {
-        r = err_set(e, -ESTALE, "what the machine changed since '%s' is not known: %s",
-                    j->o->parent,
-                    t->how == TRACK_NONE ? "no snapshot of it was taken before"
-                                         : "it is known since another snapshot only");
-    } else {
-        memcpy(j->f.parent_id, s->f.id, sizeof(j->f.parent_id));
-        j->f.parent = strdup(s->path);
-        if (!j->f.parent)
-            r = err_set(e, -ENOMEM, "out of memory");
-    }
-    snapshot_close(s);
-    return r;
-}
-
-static int make_files(struct job *j, struct err *e)
-{
-    const struct shape *s = &j->vm->shape;
-    char name[16];
-
-    j->memory = snapdir_create(&j->dir, j->f.compressed ? "memory.zst" : "memory", e);
-    if (j->memory < 0)
-        return j->memory;
-    for (unsigned i = 0; i < s->n_disks; i++) {
-        if (!shape_own_disk(&s->disk[i]))
-            continue;
-        snprintf(name, sizeof(name), "disk%u", i);
-        j->disk[i] = snapdir_create(&j->dir, name, e);
-        if (j->disk[i] < 0)
-            return j->disk[i];
-    }
-    return 0;
+    if (t->how == TRACK_NONE || strcmp(t->id, out->parent_id) != 0)
+        return err_set(e, -ESTALE, "what the machine changed since '%s' is not known: %s",
+                       out->parent,
+                       t->how == TRACK_NONE ? "no snapshot of it was taken before"
+                                            : "it is known since another snapshot only");
+    memcpy(j->f.parent_id, out->parent_id, sizeof(j->f.parent_id));
+    j->f.parent = strdup(out->parent);
+    return j->f.parent ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
 static int prepare(struct job *j, struct err *e)
@@ -141,11 +111,7 @@ static int prepare(struct job *j, struct err *e)
         r = new_id(f->id, e);
     if (r == 0)
         r = shape_copy(&f->shape, &j->vm->shape, e);
-    if (r == 0 && o->parent)
-        r = take_parent(j, e);
-    if (r == 0)
-        r = snapdir_new(o->dir, &j->dir, e);
-    return r < 0 ? r : make_files(j, e);
+    return r == 0 && j->out->parent ? take_parent(j, e) : r;
 }
 
 /* --- while the guest stands ------------------------------------------------- */
@@ -165,7 +131,7 @@ static int take_log(struct job *j, struct err *e)
             return -ENOMEM;
         mem_dirty_fetch(vm->mem, j->fetched);
         merge(vm, j->fetched, vm->track.more);
-        if (j->o->parent) {
+        if (j->out->parent) {
             j->pages = bitmap_new(vm, e);
             if (!j->pages)
                 return -ENOMEM;
@@ -187,11 +153,26 @@ static int copy_state(struct job *j, struct err *e)
     for (unsigned i = 0; r == 0 && i < s->n_disks; i++) {
         if (!shape_own_disk(&s->disk[i]))
             continue;
-        r = snapdisk_copy(j->vm->disk_fd[i], j->disk[i], s->disk[i].size, e);
+        r = j->out->disk[i] < 0
+                ? err_set(e, -EINVAL, "no file for its copy")
+                : snapdisk_copy(j->vm->disk_fd[i], j->out->disk[i], s->disk[i].size, e);
         if (r < 0)
             err_wrap(e, r, "disk '%s'", s->disk[i].path);
     }
     return r == 0 ? take_log(j, e) : r;
+}
+
+/* The kernel tells a process of its own pages only: before the fork. */
+static int find_pages(struct job *j, struct err *e)
+{
+    const struct mem *m = j->vm->mem;
+
+    if (j->pages)
+        return 0;
+    j->pages = bitmap_new(j->vm, e);
+    if (!j->pages)
+        return -ENOMEM;
+    return j->out->parent ? mem_written(m, j->pages, e) : mem_used(m, j->pages, e);
 }
 
 /* --- writing ------------------------------------------------------------------ */
@@ -204,9 +185,7 @@ static int write_state(struct job *j, struct err *e)
 
     if (r < 0)
         return r;
-    CLEANUP(fd) int fd = snapdir_create(&j->dir, "state", e);
-    if (fd < 0)
-        return fd;
+    int fd = j->out->state;
     for (size_t done = 0; done < len;) {
         ssize_t n = write(fd, bytes + done, len - done);
 
@@ -221,22 +200,13 @@ static int write_state(struct job *j, struct err *e)
 
 static int write_all(struct job *j, struct err *e)
 {
-    const struct vm *vm = j->vm;
-    bool diff = j->o->parent != NULL;
-    int r = 0;
+    const struct snap_files *out = j->out;
+    int r = snapmem_write(j->vm->mem, j->pages, out->parent != NULL, out->memory, &j->f, e);
 
-    if (!j->pages) {
-        j->pages = bitmap_new(vm, e);
-        if (!j->pages)
-            return -ENOMEM;
-        r = diff ? mem_written(vm->mem, j->pages, e) : mem_used(vm->mem, j->pages, e);
-    }
-    if (r == 0)
-        r = snapmem_write(vm->mem, j->pages, diff, j->memory, &j->f, e);
-    if (r == 0 && fsync(j->memory) < 0)
+    if (r == 0 && fsync(out->memory) < 0)
         r = err_errno(e, -errno, "sync the memory file");
     for (unsigned i = 0; r == 0 && i < VM_DISKS_MAX; i++)
-        if (j->disk[i] >= 0 && fsync(j->disk[i]) < 0)
+        if (out->disk[i] >= 0 && fsync(out->disk[i]) < 0)
             r = err_errno(e, -errno, "sync a disk's copy");
     return r == 0 ? write_state(j, e) : r;
 }
@@ -250,11 +220,12 @@ static _Noreturn void child_main(struct job *j, int out, pid_t parent)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1); /* forked child */
+    thread_enter(j->vm->hook, THREAD_WRITER);
     keep[n++] = out;
-    keep[n++] = j->memory;
-    keep[n++] = j->dir.fd;
+    keep[n++] = j->out->state;
+    keep[n++] = j->out->memory;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        keep[n++] = j->disk[i];
+        keep[n++] = j->out->disk[i];
     fds_close_but(keep, n);
     int r = write_all(j, &w.err);
     if (r < 0 && !w.err.code)
@@ -322,6 +293,8 @@ static int stand_and_write(struct job *j, struct err *e)
     if (r < 0)
         return r;
     r = copy_state(j, e);
+    if (r == 0)
+        r = find_pages(j, e);
     if (r == 0 && in_place) {
         r = write_all(j, e);
         j->report.pages = snapfile_pages(&j->f);
@@ -346,10 +319,10 @@ static uint64_t stored_bytes(const struct job *j)
     uint64_t n = 0;
     struct stat st;
 
-    if (fstat(j->memory, &st) == 0)
+    if (fstat(j->out->memory, &st) == 0)
         n += (uint64_t)st.st_blocks * 512;
     for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        if (j->disk[i] >= 0 && fstat(j->disk[i], &st) == 0)
+        if (j->out->disk[i] >= 0 && fstat(j->out->disk[i], &st) == 0)
             n += (uint64_t)st.st_blocks * 512;
     return n;
 }
@@ -369,31 +342,39 @@ static void retrack(struct job *j, bool made)
     }
 }
 
-int snapshot_create(struct vm *vm, const struct snap_opts *o, struct snap_report *rep,
-                    struct err *e)
+int snapshot_fill(struct vm *vm, const struct snap_opts *o, const struct snap_files *f,
+                  struct snap_report *rep, struct err *e)
 {
-    struct job j = {.vm = vm, .o = o, .dir = SNAPDIR_NONE, .memory = -1};
+    struct job j = {.vm = vm, .o = o, .out = f};
     uint64_t began = now_ns(CLOCK_MONOTONIC);
-
-    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        j.disk[i] = -1;
     int r = vm_wait(vm, 0, NULL, NULL) == VM_RUNNING ? prepare(&j, e)
                                                      : err_set(e, -ESRCH, "the machine has ended");
+
     if (r == 0)
         r = stand_and_write(&j, e);
-    if (r == 0)
-        r = snapdir_finish(&j.dir, e);
     retrack(&j, r == 0);
     j.report.stored_bytes = stored_bytes(&j);
     j.report.total_ns = now_ns(CLOCK_MONOTONIC) - began;
     if (r == 0 && rep)
         *rep = j.report;
-    snapdir_abandon(&j.dir);
-    cleanup_fd(&j.memory);
-    for (unsigned i = 0; i < VM_DISKS_MAX; i++)
-        cleanup_fd(&j.disk[i]);
     snapfile_done(&j.f);
     free(j.pages);
     free(j.fetched);
+    return r;
+}
+
+int snapshot_create(struct vm *vm, const struct snap_opts *o, struct snap_report *rep,
+                    struct err *e)
+{
+    struct snapout *out = NULL;
+    int r = snapout_new(o, vm_own_disks(vm), &out, e);
+
+    if (r < 0)
+        return r;
+    struct snap_files f = snapout_files(out);
+    r = snapshot_fill(vm, o, &f, rep, e);
+    if (r == 0)
+        r = snapout_finish(out, e);
+    snapout_free(out);
     return r < 0 ? err_wrap(e, r, "snapshot '%s'", o->dir) : 0;
 }

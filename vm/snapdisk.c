@@ -59,7 +59,7 @@ int snapdisk_copy(int from, int to, uint64_t size, struct err *e)
     return r;
 }
 
-int snapdisk_clone(int from, uint64_t size, const char *near, struct err *e)
+int snapdisk_new(const char *near, struct err *e)
 {
     CLEANUP(mem) char *dir = strdup(near);
     char *slash = dir ? strrchr(dir, '/') : NULL;
@@ -69,11 +69,16 @@ int snapdisk_clone(int from, uint64_t size, const char *near, struct err *e)
         return err_set(e, -ENOMEM, "out of memory");
     if (slash)
         slash[slash == dir ? 1 : 0] = '\0';
-    CLEANUP(fd) int fd = open(slash ? dir : ".", flags, 0600);
+    int fd = open(slash ? dir : ".", flags, 0600);
     if (fd < 0)
         fd = open("/var/tmp", flags, 0600);
-    if (fd < 0)
-        return err_errno(e, -errno, "make a file for a disk's copy");
-    int r = snapdisk_copy(from, fd, size, e);
+    return fd < 0 ? err_errno(e, -errno, "make a file for a disk's copy") : fd;
+}
+
+int snapdisk_clone(int from, uint64_t size, const char *near, struct err *e)
+{
+    CLEANUP(fd) int fd = snapdisk_new(near, e);
+    int r = fd < 0 ? fd : snapdisk_copy(from, fd, size, e);
+
     return r < 0 ? r : take_fd(&fd);
 }

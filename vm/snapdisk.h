@@ -10,6 +10,9 @@
 /* `size` bytes of `from` (a file or a block device, which nobody writes meanwhile) become the
  * content of `to`, an empty file. Errors of the host. */
 int snapdisk_copy(int from, int to, uint64_t size, struct err *e) MUST_CHECK;
+/* An empty file without a name, in the folder of `near` if that can be written, else in /var/tmp.
+ * Returns a descriptor, owned by the caller. */
+int snapdisk_new(const char *near, struct err *e) MUST_CHECK;
 /* A copy without a name, in the folder of `near` if that can be written, else in /var/tmp. Returns
  * a descriptor, owned by the caller. */
 int snapdisk_clone(int from, uint64_t size, const char *near, struct err *e) MUST_CHECK;

@@ -25,6 +25,7 @@ enum {
     SNAP_CHAIN_MAX = 64,       /* a snapshot and all its parents */
     SNAP_NOTE_MAX = 64 * 1024, /* bytes */
     SNAP_ID_LEN = 32,          /* hex digits */
+    SNAP_DISKS_MAX = 8,        /* as of a machine */
 };
 
 struct snap_opts {      /* borrowed */
@@ -49,6 +50,20 @@ struct snap_report {
  * host; then nothing of the new snapshot is left, and older ones are as they were. */
 int snapshot_create(struct vm *vm, const struct snap_opts *o, struct snap_report *rep,
                     struct err *e) MUST_CHECK;
+
+struct snap_files { /* open for writing and empty; borrowed while a snapshot is made */
+    int state, memory;
+    int disk[SNAP_DISKS_MAX];        /* of each disk that gets a copy; -1 */
+    const char *parent;              /* path; NULL = a whole one */
+    char parent_id[SNAP_ID_LEN + 1]; /* its identity */
+};
+#define SNAP_FILES_NONE \
+    ((struct snap_files){.state = -1, .memory = -1, .disk = {-1, -1, -1, -1, -1, -1, -1, -1}})
+
+/* snapshot_create() into files that somebody else makes and gives their names (vm/snapout.h):
+ * nothing is opened. o->dir and o->parent are not looked at. */
+int snapshot_fill(struct vm *vm, const struct snap_opts *o, const struct snap_files *f,
+                  struct snap_report *rep, struct err *e) MUST_CHECK;
 
 struct snap_info {                       /* borrowed from the snapshot */
     const char *id, *parent_id, *parent; /* parent, parent_id: NULL = none */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/fusefs.h"
 #include "machine/board.h"
 #include "mem/mem.h"
 #include "os/loop.h"
@@ -219,6 +220,7 @@ static void *vcpu_main(void *arg)
     struct cpu_exit x = {.kind = CPU_EXIT_KICKED};
     struct err e = {0};
 
+    thread_enter(vm->hook, THREAD_VCPU);
     for (;;) {
         /* Only here is no answer outstanding, so only here the state is whole. */
         if (x.kind == CPU_EXIT_KICKED && !vcpu_may_run(vm))
@@ -279,6 +281,7 @@ static void *io_main(void *arg)
 {
     struct vm *vm = arg;
 
+    thread_enter(vm->hook, THREAD_IO);
     loop_run(vm->loop);
     return NULL;
 }
@@ -411,6 +414,8 @@ static int make_base(struct vm *vm, const struct vm_conf *c, struct mem *mem,
     vm->shape.tsc_khz = vm->clock.tsc_khz;
     vm->shape.vsock_cid = c->vsock_cid;
     vm->loop = loop_new(&vm->lock, e);
+    if (vm->loop)
+        loop_set_hook(vm->loop, vm->hook);
     return vm->loop ? 0 : -ENOMEM;
 }
 
@@ -441,6 +446,7 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
     vm->differs_ctx = c->differs_ctx;
     vm->count_insns = c->count_insns;
     vm->no_sockets = c->no_sockets;
+    vm->hook = c->hook;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);
     pthread_mutex_init(&vm->ctl, NULL);
@@ -469,6 +475,8 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
     }
     if (r >= 0)
         r = vm_boot(vm, c, e);
+    if (r >= 0)
+        mem_keep_pagemap(vm->mem);
     if (r < 0) {
         vm_free(vm);
         return r;
@@ -479,8 +487,11 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
 
 int vm_start(struct vm *vm, struct err *e)
 {
-    int r = pthread_create(&vm->io, NULL, io_main, vm);
+    int r = vm->lazy ? lazymem_go(vm->lazy, vm->hook, e) : 0;
 
+    if (r < 0)
+        return r;
+    r = pthread_create(&vm->io, NULL, io_main, vm);
     if (r)
         return err_errno(e, -r, "start the I/O thread");
     vm->io_started = true;
@@ -537,7 +548,6 @@ void vm_free(struct vm *vm)
         cleanup_fd(&vm->disk_fd[i]);
     shape_done(&vm->shape);
     free(vm->track.more);
-    free(vm->grown_from);
     if (vm->end_fd >= 0)
         close(vm->end_fd);
     pthread_mutex_destroy(&vm->lock);
@@ -545,6 +555,74 @@ void vm_free(struct vm *vm)
     pthread_mutex_destroy(&vm->ctl);
     pthread_cond_destroy(&vm->ctl_cond);
     free(vm);
+}
+
+unsigned vm_conf_fds(const struct vm_conf *c, int fd[VM_CONF_FDS_MAX])
+{
+    unsigned n = 0;
+
+    fd[n++] = c->initrd_fd;
+    fd[n++] = c->vsock_client > 0 ? c->vsock_client : -1;
+    fd[n++] = c->vsock_listen > 0 ? c->vsock_listen : -1;
+    for (unsigned i = 0; i < c->n_disks; i++) {
+        if (c->disk[i].opened)
+            fd[n++] = c->disk[i].fd;
+        if (c->disk[i].vhost && !c->disk[i].vhost_socket)
+            fd[n++] = c->disk[i].vhost_fd;
+    }
+    for (unsigned i = 0; i < c->n_shares; i++) {
+        if (!c->share[i].opened)
+            continue;
+        fd[n++] = c->share[i].fd;
+        fd[n++] = c->share[i].proc_fd;
+    }
+    for (unsigned i = 0; i < c->n_nets; i++) {
+        const struct vm_net *w = &c->net[i];
+        unsigned k = w->kind == VM_NET_TAP ? (w->pairs ? w->pairs : 1) : 1;
+
+        if (w->kind == VM_NET_NONE || (w->kind == VM_NET_VHOST && w->vhost_socket))
+            k = 0;
+        for (unsigned q = 0; q < k; q++)
+            fd[n++] = w->fd[q];
+    }
+    return n;
+}
+
+void vm_alone(struct vm *vm)
+{
+    if (vm->lazy)
+        lazymem_hold(vm->lazy);
+}
+
+unsigned vm_fences(const struct vm *vm, struct vm_fence out[VM_SHARES_MAX])
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < vm->shape.n_shares; i++) {
+        const struct shape_share *s = &vm->shape.share[i];
+        struct vm_fence *f = &out[n];
+
+        if (!s->path)
+            continue;
+        *f = (struct vm_fence){.path = s->path, .read_only = s->read_only};
+        fusefs_fds(vm->share[i], &f->fd, &f->proc_fd);
+        n++;
+    }
+    return n;
+}
+
+const char *vm_disk_path(const struct vm *vm, unsigned i)
+{
+    return vm->shape.disk[i].path;
+}
+
+uint32_t vm_own_disks(const struct vm *vm)
+{
+    uint32_t own = 0;
+
+    for (unsigned i = 0; i < vm->shape.n_disks; i++)
+        own |= (uint32_t)shape_own_disk(&vm->shape.disk[i]) << i;
+    return own;
 }
 
 const char *vm_engine(const struct vm *vm)

@@ -16,6 +16,8 @@
 
 struct vm;
 struct loop;
+struct thread_hook;
+struct vsockd_dial;
 
 enum {
     VM_DISKS_MAX = 8,
@@ -44,6 +46,9 @@ struct vm_disk {
 struct vm_share {           /* a folder of the host, by virtio-fs */
     const char *path, *tag; /* path: NULL as of a disk; tag: what the guest mounts, 1 to 36 bytes */
     bool read_only;
+    bool opened; /* use these descriptors (borrowed) of it and of /proc, not the path */
+    int fd, proc_fd;
+    const char *only; /* of that folder, this file alone is shown; "" = all */
 };
 
 enum vm_net_kind {
@@ -91,10 +96,31 @@ struct vm_conf { /* borrowed during vm_new() */
     /* A connected stream socket, taken as a client of vsock_path that was accepted. 0 = none. Taken
      * by vm_new(), also on failure. */
     int vsock_client;
-    uint32_t vsock_cid;          /* >= 3 */
-    bool console, rng;           /* virtio-console on the same stream as serial; virtio-rng */
-    int console_in, console_out; /* descriptors (borrowed for the VM's life); -1 = none */
+    int vsock_listen; /* a socket that listens on vsock_path; taken, also on failure. 0 = none yet
+                       */
+    const struct vsockd_dial *vsock_dial; /* who connects for the guest; NULL = this process */
+    uint32_t vsock_cid;                   /* >= 3 */
+    bool console, rng;              /* virtio-console on the same stream as serial; virtio-rng */
+    const struct thread_hook *hook; /* what each thread calls first; borrowed for the VM's life */
+    int console_in, console_out;    /* descriptors (borrowed for the VM's life); -1 = none */
 };
+
+/* The descriptors *c holds: who closes all others before vm_new() leaves these. Fills fd[], returns
+ * how many. */
+enum { VM_CONF_FDS_MAX = 8 + 2 * VM_DISKS_MAX + 2 * VM_SHARES_MAX + VM_NETS_MAX * NET_PAIRS_MAX };
+unsigned vm_conf_fds(const struct vm_conf *c, int fd[VM_CONF_FDS_MAX]);
+
+/* Until vm_start() the process has no thread but the caller's, and nobody looks at RAM. */
+void vm_alone(struct vm *vm);
+
+/* A folder that is served: whoever fences the process in replaces both descriptors by others of the
+ * same folder and of /proc. Borrowed. */
+struct vm_fence {
+    int fd, proc_fd;
+    const char *path;
+    bool read_only;
+};
+unsigned vm_fences(const struct vm *vm, struct vm_fence out[VM_SHARES_MAX]);
 
 enum vm_end {
     VM_RUNNING,
@@ -136,6 +162,10 @@ int vm_code_share(struct vm *vm, int fd, struct err *e) MUST_CHECK;
  * generation ID (VMGenID). Paused or not started. */
 int vm_renew(struct vm *vm, struct err *e) MUST_CHECK;
 
+/* Where disk `i` is; NULL = nowhere. Borrowed. */
+const char *vm_disk_path(const struct vm *vm, unsigned i);
+/* A bit for each disk whose content belongs to the machine: a snapshot has a copy. */
+uint32_t vm_own_disks(const struct vm *vm);
 const char *vm_engine(const struct vm *vm);
 struct mem *vm_mem(struct vm *vm);
 int vm_cpu_state(struct vm *vm, unsigned cpu, struct cpu_state *s,

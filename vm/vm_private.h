@@ -47,19 +47,21 @@ struct vm {
     void (*differs)(void *ctx, const char *text);
     void *differs_ctx;
     bool perf_map, count_insns;
+    const struct thread_hook *hook; /* borrowed; NULL = none */
     struct clock clock;
     struct timerq timers;
     struct board *board;
     struct loop *loop;
     struct devices dev;
     struct shape shape;
-    int disk_fd[VM_DISKS_MAX]; /* owned; what a snapshot copies disks from */
+    struct fusefs *share[VM_SHARES_MAX]; /* borrowed: the devices' */
+    int disk_fd[VM_DISKS_MAX];           /* owned; what a snapshot copies disks from */
     struct track track;
     struct lazymem *lazy; /* owned: its RAM is still being filled, or was; NULL = by nobody */
-    char *grown_from; /* owned: folder of the snapshot whose file lies under its RAM; NULL = none */
-    bool extint;      /* level of the 8259's output, for a new engine */
-    bool no_sockets;  /* vm_conf */
-    bool served;      /* another process serves one of its devices */
+    bool workset_wanted;  /* grown from a snapshot whose working set nobody has recorded */
+    bool extint;          /* level of the 8259's output, for a new engine */
+    bool no_sockets;      /* vm_conf */
+    bool served;          /* another process serves one of its devices */
 
     pthread_mutex_t lock;
     pthread_cond_t io_cond; /* with lock: frozen changed */

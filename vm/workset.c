@@ -25,6 +25,8 @@ enum {
     GAP = 8 /* pages between two runs that are read with them: one request is cheaper than two */
 };
 
+_Static_assert(WORKSET_BYTES_MAX == HEADER + WORKSET_RUNS_MAX * RUN + TRAILER, "the file's bound");
+
 static void put_u32(uint8_t *p, uint32_t v)
 {
     for (unsigned i = 0; i < 4; i++)
@@ -74,27 +76,57 @@ static void store(int dir, const uint8_t *b, size_t len)
         (void)unlinkat(dir, temp, 0);
 }
 
-void workset_record(struct vm *vm)
+static int open_folder(const char *dir)
+{
+    CLEANUP(fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || faccessat(fd, name, F_OK, 0) == 0 || faccessat(fd, ".", W_OK, 0) < 0)
+        return -1;
+    return take_fd(&fd);
+}
+
+bool workset_wanted(const char *dir)
+{
+    CLEANUP(fd) int fd = open_folder(dir);
+
+    return fd >= 0;
+}
+
+size_t workset_take(const struct vm *vm, uint8_t **bytes)
 {
     uint64_t pages = mem_pages(vm->mem);
     uint32_t n;
 
-    CLEANUP(fd)
-    int dir = vm->grown_from ? open(vm->grown_from, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (dir < 0 || faccessat(dir, name, F_OK, 0) == 0 || faccessat(dir, ".", W_OK, 0) < 0)
-        return;
     CLEANUP(mem) uint64_t *bitmap = calloc((pages + 63) / 64, sizeof(*bitmap));
-    if (!bitmap || mem_touched(vm->mem, bitmap, NULL) < 0)
-        return;
-    CLEANUP(mem) uint8_t *b = pack(bitmap, pages, &n);
+    if (!vm->workset_wanted || !bitmap || mem_touched(vm->mem, bitmap, NULL) < 0)
+        return 0;
+    uint8_t *b = pack(bitmap, pages, &n);
     if (!b)
-        return;
+        return 0;
     size_t len = HEADER + (size_t)n * RUN;
     memcpy(b, magic, sizeof(magic));
     put_u32(b + 8, VERSION);
     put_u32(b + 12, n);
     put_u32(b + len, crc32c(0, b, len));
-    store(dir, b, len + TRAILER);
+    *bytes = b;
+    return len + TRAILER;
+}
+
+static bool good(const uint8_t *b, size_t bytes)
+{
+    size_t len = bytes - TRAILER;
+
+    return bytes >= HEADER + TRAILER && bytes <= WORKSET_BYTES_MAX &&
+           memcmp(b, magic, sizeof(magic)) == 0 && get_u32(b + 8) == VERSION &&
+           get_u32(b + 12) == (len - HEADER) / RUN && get_u32(b + len) == crc32c(0, b, len);
+}
+
+void workset_store(const char *dir, const uint8_t *bytes, size_t len)
+{
+    CLEANUP(fd) int fd = good(bytes, len) ? open_folder(dir) : -1;
+
+    if (fd >= 0)
+        store(fd, bytes, len);
 }
 
 void workset_ahead(int dir, int memory)
@@ -103,15 +135,13 @@ void workset_ahead(int dir, int memory)
     struct stat st;
 
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < HEADER + TRAILER ||
-        st.st_size > HEADER + (off_t)WORKSET_RUNS_MAX * RUN + TRAILER)
+        st.st_size > WORKSET_BYTES_MAX)
         return;
-    size_t len = (size_t)st.st_size - TRAILER;
-    CLEANUP(mem) uint8_t *b = malloc(len + TRAILER);
-    if (!b || pread(fd, b, len + TRAILER, 0) != st.st_size ||
-        memcmp(b, magic, sizeof(magic)) != 0 || get_u32(b + 8) != VERSION ||
-        get_u32(b + 12) != (len - HEADER) / RUN || get_u32(b + len) != crc32c(0, b, len))
+    size_t len = (size_t)st.st_size;
+    CLEANUP(mem) uint8_t *b = malloc(len);
+    if (!b || pread(fd, b, len, 0) != st.st_size || !good(b, len))
         return;
-    for (const uint8_t *r = b + HEADER; r + RUN <= b + len; r += RUN)
+    for (const uint8_t *r = b + HEADER; r + RUN <= b + len - TRAILER; r += RUN)
         (void)posix_fadvise(memory, (off_t)get_u32(r) * MEM_PAGE, (off_t)get_u32(r + 4) * MEM_PAGE,
                             POSIX_FADV_WILLNEED);
 }

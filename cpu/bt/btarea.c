@@ -21,12 +21,13 @@ static int take_own(struct code_area *a, size_t at, size_t bytes)
 }
 
 /* Shared memory without a file, and further mappings of it (mremap(2): an old size of 0): perf
- * looks into its map of a process only for what it takes for anonymous, and a memfd is not. */
+ * looks into its map of a process only for what it takes for anonymous, and a memfd is not. What is
+ * executable is so from the start: a process in its jail gains no more of that (PR_SET_MDWE). */
 int btarea_init(struct code_area *a, size_t bytes, struct err *e)
 {
-    void *rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    void *own = rw == MAP_FAILED ? rw : mremap(rw, 0, bytes, MREMAP_MAYMOVE);
-    bool good = own != MAP_FAILED && mprotect(own, bytes, PROT_READ | PROT_EXEC) == 0;
+    void *own = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *rw = own == MAP_FAILED ? own : mremap(own, 0, bytes, MREMAP_MAYMOVE);
+    bool good = rw != MAP_FAILED && mprotect(rw, bytes, PROT_READ | PROT_WRITE) == 0;
     void *rx = good ? mremap(own, 0, bytes, MREMAP_MAYMOVE) : MAP_FAILED;
 
     a->size = bytes;

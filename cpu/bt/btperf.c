@@ -4,15 +4,25 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum { LINE_MAX_LEN = 96 };
+
+/* As perf knows the process: in a PID namespace it has another number for itself. */
+static int own_pid(void)
+{
+    char text[16] = {0};
+
+    return readlink("/proc/self", text, sizeof(text) - 1) > 0 ? (int)strtol(text, NULL, 10)
+                                                              : (int)getpid();
+}
 
 int btperf_open(struct err *e)
 {
     char path[32];
 
-    snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
+    snprintf(path, sizeof(path), "/tmp/perf-%d.map", own_pid());
     (void)unlink(path); /* of a process that had this number before */
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     return fd < 0 ? err_errno(e, -errno, "make %s", path) : fd;

@@ -128,6 +128,17 @@ class World:
                 continue
         return found
 
+    def machines(self):
+        """The processes that are machines: not who started them, and not their wardens."""
+        found = []
+        for pid in self.processes():
+            try:
+                if pathlib.Path(f"/proc/{pid}/comm").read_text() == "kiln-vmm\n":
+                    found.append(pid)
+            except OSError:
+                continue
+        return found
+
     def leftovers(self):
         files = [str(p) for p in self.run_folder.rglob("*") if p.name != "lock" and p.name != "kiln"]
         tmp = self.folder / "store" / "tmp"

@@ -188,7 +188,7 @@ static int forked(const char *guest, const char *a, const char *b)
         uint64_t pause;
 
         world_let_run(vm, RUN_US);
-        pid_t pid = seed_fork(vm, &s, &pause, &e);
+        pid_t pid = seed_fork(vm, NULL, &s, &pause, &e);
         if (pid < 0)
             die("fork", &e);
         if (pid == 0)
