@@ -379,17 +379,17 @@ def test_an_image_found_by_its_magic_names_no_other_file(w):
 
 def test_a_container_has_a_qcow2_file_as_its_device(w):
     path = qcow2(w)
-    done = w.sh("echo kept > /dev/xda && sync && head -c 4 /dev/xda", flags=["--device", f"{path}:/dev/xda"])
+    done = w.sh("echo kept > /dev/xda && sync && head -c 4 /dev/xda", flags=["--network", "none", "--device", f"{path}:/dev/xda"])
     status(done, 0)
     same(done.stdout, b"kept")
-    same(w.sh("head -c 4 /dev/xda", flags=["--device", f"{path}:/dev/xda:r"]).stdout, b"kept")
+    same(w.sh("head -c 4 /dev/xda", flags=["--network", "none", "--device", f"{path}:/dev/xda:r"]).stdout, b"kept")
     w.assert_no_processes()
     check_qcow2(path)
 
 
 def test_a_paused_containers_device_goes_on(w):
     path = qcow2(w)
-    status(w.kiln("run", "-d", "--name", "paused", *w.flags(), "--device", f"{path}:/dev/xda", IMAGE, "sh", "-c",
+    status(w.kiln("run", "-d", "--name", "paused", *w.flags(), "--network", "none", "--device", f"{path}:/dev/xda", IMAGE, "sh", "-c",
                   "n=0; while :; do n=$((n+1)); echo $n > /dev/xda; sync; done"), 0)
     first = w.kiln("exec", "paused", "head", "-c", "3", "/dev/xda")
     status(first, 0)
