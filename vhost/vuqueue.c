@@ -308,8 +308,7 @@ unsigned vuqueue_pending(const struct vuqueues *s, unsigned i)
     return s->q[i].pending;
 }
 
-/* --- stopping and starting
- * ------------------------------------------------------------------------ */
+/* --- stopping and starting ------------------------------------------------------------------ */
 
 int vuqueue_take_back(struct vuqueues *s, unsigned i, uint16_t base)
 {

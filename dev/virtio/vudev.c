@@ -240,6 +240,7 @@ static void found(void *ctx)
         r = -ENOTSUP;
     d->features = offered; /* what the driver has read stays so */
     if (r < 0) {
+        memcpy(d->config, was, sizeof(was));
         failed(d, r);
         return;
     }
@@ -249,8 +250,7 @@ static void found(void *ctx)
     start(d);
 }
 
-/* --- operations
- * ------------------------------------------------------------------------------------ */
+/* --- operations ----------------------------------------------------------------------------- */
 
 int vudev_init(struct vudev *d, const struct vudev_kind *kind, struct vulink *link, struct mem *m,
                struct loop *l, struct err *e)
