@@ -134,7 +134,7 @@ void livedraw_move(struct livedraw *d, const struct stats_row **row, size_t n, i
     choose(d, row[at < 0 ? 0 : at >= (long)n ? (long)n - 1 : at]);
 }
 
-static void settle(struct livedraw *d, const struct stats_row **row, size_t n)
+void livedraw_settle(struct livedraw *d, const struct stats_row **row, size_t n)
 {
     int body = d->rows - FRAME_LINES, at;
 
@@ -347,7 +347,7 @@ void livedraw(struct livedraw *d, const struct stats_row **row, size_t n, FILE *
     bool shown[ARRAY_LEN(columns)];
     int name_width = lay_out(d, shown), body = d->rows - FRAME_LINES;
 
-    settle(d, row, n);
+    livedraw_settle(d, row, n);
     fputs("\033[H", out);
     put_summary(d, row, n, out);
     if (d->help) {

@@ -28,9 +28,9 @@ struct livedraw {
     const char *message;              /* last line; NULL = the keys in short */
 };
 
-/* Sort `row` as asked, keep the selection on its container (or the nearest), scroll to it, and
- * write the screen: home, each line cleared to its end, the rest cleared. `row` is an array of
- * pointers. */
+/* Sort `row` as asked, keep the selection on its container (or the nearest), scroll to it. */
+void livedraw_settle(struct livedraw *d, const struct stats_row **row, size_t n);
+/* The same, and write the screen: home, each line cleared to its end, the rest cleared. */
 void livedraw(struct livedraw *d, const struct stats_row **row, size_t n, FILE *out);
 /* Move the selection by so many rows. */
 void livedraw_move(struct livedraw *d, const struct stats_row **row, size_t n, int by);

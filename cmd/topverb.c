@@ -11,6 +11,7 @@
 #include "cmd/columns.h"
 #include "cmd/ctrfiles.h"
 #include "cmd/flag.h"
+#include "cmd/liveview.h"
 #include "cmd/topverb.h"
 #include "cmd/verb.h"
 #include "proto/proctable.h"
@@ -19,12 +20,14 @@ static int run(int argc, char **argv);
 
 const struct command command_top = {
     .name = "top",
-    .operands = "CONTAINER [PS-OPTION...]",
-    .summary = "show the processes of a container",
-    .about = "Prints the processes of a running container in ps(1)'s columns, or those named by\n"
+    .operands = "[CONTAINER [PS-OPTION...]]",
+    .summary = "watch containers, or show the processes of one",
+    .about = "Without a container: what all of them use, on the terminal, with keys to sort, stop, "
+             "pause, and more; h tells them. "
+             "With one: prints the processes of a running container in ps(1)'s columns, or those "
+             "named by\n"
              "-o, such as -o pid,rss,args. A machine's processes have the numbers they have in it.",
     .flags_first = true,
-    .min_operands = 1,
     .max_operands = FLAG_MANY,
     .values = "@running",
     .run = run,
@@ -271,6 +274,7 @@ static int run(int argc, char **argv)
     struct err e = {0};
     int at = flag_parse(&command_top, argc, argv, NULL, &e);
 
-    return at <= 0 ? flag_stop(&command_top, at, &e)
-                   : topverb(argv[at], argc - at - 1, argv + at + 1);
+    if (at <= 0)
+        return flag_stop(&command_top, at, &e);
+    return at == argc ? liveview() : topverb(argv[at], argc - at - 1, argv + at + 1);
 }
