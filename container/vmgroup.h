@@ -1,5 +1,5 @@
-/* container/vmgroup.h - the control group of a machine's process: what limits of a container hold on
- * the host, where its RAM and its number of CPUs do not say it already.
+/* container/vmgroup.h - the control group of a machine's process: what limits of a container hold
+ * on the host, where its RAM and its number of CPUs do not say it already.
  *
  * Memory: the machine's RAM and what its process needs besides (VMGROUP_OVERHEAD, the translated
  * code, tables of RAM's size), so that a container with --memory costs the host no more than that.

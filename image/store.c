@@ -126,7 +126,25 @@ int store_lock(struct store *s, int *ret, struct err *e)
     return 0;
 }
 
-uint64_t store_remove_tree(int parent, const char *name)
+/* A tree that a container made may be deeper than there are descriptors: what lies DEPTH_MAX below
+ * is lifted to the top, and its turn comes later. */
+enum { DEPTH_MAX = 64 };
+struct lift {
+    int top; /* borrowed */
+    unsigned n;
+};
+#define LIFTED ".lifted-%u"
+
+static void lift(int parent, const char *name, struct lift *l)
+{
+    char to[32];
+
+    snprintf(to, sizeof(to), LIFTED, l->n);
+    if (renameat2(parent, name, l->top, to, RENAME_NOREPLACE) == 0)
+        l->n++;
+}
+
+static uint64_t remove_below(int parent, const char *name, unsigned depth, struct lift *l)
 {
     uint64_t freed = 0;
     struct stat st;
@@ -135,17 +153,39 @@ uint64_t store_remove_tree(int parent, const char *name)
         return 0;
     if (!S_ISDIR(st.st_mode))
         return unlinkat(parent, name, 0) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    if (depth == DEPTH_MAX && l->top >= 0) {
+        lift(parent, name, l);
+        return 0;
+    }
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     CLEANUP(dir) DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     if (!d) {
         cleanup_fd(&fd);
         return 0;
     }
+    if (depth == 0 && l->top < 0)
+        l->top = fd;
     for (struct dirent *x = readdir(d); x; x = readdir(d))
         if (strcmp(x->d_name, ".") != 0 && strcmp(x->d_name, "..") != 0)
-            freed += store_remove_tree(dirfd(d), x->d_name);
+            freed += remove_below(dirfd(d), x->d_name, depth + 1, l);
+    if (l->top == fd) { /* more may be lifted meanwhile */
+        for (unsigned i = 0; i < l->n; i++) {
+            char lifted[32];
+
+            snprintf(lifted, sizeof(lifted), LIFTED, i);
+            freed += remove_below(fd, lifted, 1, l);
+        }
+        l->top = -1;
+    }
     (void)unlinkat(parent, name, AT_REMOVEDIR);
     return freed;
+}
+
+uint64_t store_remove_tree(int parent, const char *name)
+{
+    struct lift l = {.top = -1};
+
+    return remove_below(parent, name, 0, &l);
 }
 
 /* Whether a folder in tmp/ belongs to nobody. */

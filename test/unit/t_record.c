@@ -333,6 +333,29 @@ static void one_that_was_to_go_with_its_end_is_gone(void **state)
     assert_int_equal(leftovers(), 0);
 }
 
+static void however_deep_a_container_dug_it_goes(void **state)
+{
+    enum { DEPTH = 5000 };
+    struct record r;
+    struct err e = {0};
+    int at;
+
+    (void)state;
+    assert_int_equal(make("deep", &r, &e), 0);
+    at = fcntl(r.dir, F_DUPFD_CLOEXEC, 0);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        assert_int_equal(mkdirat(at, i == 0 ? "upper" : "d", 0700), 0);
+        int next = openat(at, i == 0 ? "upper" : "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(next >= 0);
+        close(at);
+        at = next;
+    }
+    close(at);
+    record_done(&r);
+    drop("deep");
+    assert_int_equal(leftovers(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +370,7 @@ int main(void)
         cmocka_unit_test(a_lost_state_is_an_end),
         cmocka_unit_test(it_runs_as_long_as_somebody_holds_it),
         cmocka_unit_test(one_that_was_to_go_with_its_end_is_gone),
+        cmocka_unit_test(however_deep_a_container_dug_it_goes),
     };
 
     return cmocka_run_group_tests(tests, up, down);
