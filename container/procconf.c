@@ -272,6 +272,7 @@ int procconf_fill(const struct task_conf *c, struct procconf *out, struct err *e
     const struct spec *s = &c->rec->spec;
 
     *out = (struct procconf){.conf = {.id = c->dir->id, .dir = c->dir->path, .own_start = true}};
+    out->conf.start_now = !c->net || c->net->kind != NETWORK_PLUG;
     int r = set_namespaces(c, out, e);
     if (r == 0)
         r = set_root(c, out, e);
@@ -284,8 +285,8 @@ int procconf_fill(const struct task_conf *c, struct procconf *out, struct err *e
     out->conf.process.args = (const char *const *)s->argv.v;
     out->conf.process.env = (const char *const *)s->env.v;
     out->conf.process.terminal = s->tty;
-    out->conf.process.rows = c->rows;
-    out->conf.process.cols = c->cols;
+    out->conf.process.rows = c->rows ? c->rows : 24;
+    out->conf.process.cols = c->cols ? c->cols : 80;
     return r;
 }
 

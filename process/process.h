@@ -176,6 +176,8 @@ struct process_conf { /* all borrowed for the call */
     /* Whoever creates it starts it, by process_start_child(): no socket is made that others could
      * do it by, and should the caller end before, so does the init. */
     bool own_start;
+    /* With own_start: it does not wait. process_start_child() only tells how it went. */
+    bool start_now;
     struct process_proc process;
     struct process_root root;
     const char *hostname, *domainname;

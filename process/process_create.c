@@ -77,6 +77,8 @@ static int check(const struct process_conf *c, struct err *e)
     for (unsigned i = 0; i < PROCESS_NS_KINDS; i++)
         if (c->ns[i].how == PROCESS_NS_PATH && !c->ns[i].path)
             return err_set(e, -EINVAL, "a namespace to join has no path");
+    if (c->start_now && !c->own_start)
+        return err_set(e, -EINVAL, "start_now without own_start");
     return check_sizes(c, e);
 }
 
@@ -215,6 +217,7 @@ static pid_t make_child(struct plan *p, const int sock[2], struct err *e)
         j.fd[i] = -1;
     int n = open_joined(&j, e);
     uint64_t flags = new_flags(p->conf);
+    p->staged = n > 0;
     pid_t pid = n < 0 ? n : n == 0 ? fork_new(flags, e) : fork_staged(flags, join, &j, sock, e);
     for (unsigned i = 0; i < PROCESS_NS_KINDS; i++)
         shut(&j.fd[i]);
@@ -232,7 +235,7 @@ static int prepare_child(struct plan *p, pid_t pid, int sock, struct err *e)
         r = idmap_write(pid, p->conf, e);
     if (r == 0 && p->user_ns)
         r = cgroup_enter(&p->cgroup, pid, e);
-    if (r < 0)
+    if (r < 0 || (!p->user_ns && !p->staged))
         return r;
     r = note_send(sock, &n, -1);
     return r < 0 && r != -EPIPE ? err_errno(e, r, "the container's init") : 0;

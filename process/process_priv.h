@@ -70,13 +70,14 @@ int rootimage_serve(const char *image, int fuse, pid_t *pid, struct err *e) MUST
 
 struct plan {
     const struct process_conf *conf;
-    bool user_ns;                   /* a new one */
-    bool rootless;                  /* the caller is not the host's root */
-    int sync;                       /* its end; owned */
-    int listener;                   /* the socket "start", -1 = none; owned */
-    int go;                         /* else its end of process_child.start; owned */
-    int last;                       /* sealed memfd with the program of process/last; owned */
-    int image;                      /* rootimage_mount(); -1 = none or to be served; owned */
+    bool user_ns;  /* a new one */
+    bool rootless; /* the caller is not the host's root */
+    bool staged;   /* namespaces are joined: its pid is to come before what it says */
+    int sync;      /* its end; owned */
+    int listener;  /* the socket "start", -1 = none; owned */
+    int go;        /* else its end of process_child.start; owned */
+    int last;      /* sealed memfd with the program of process/last; owned */
+    int image;     /* rootimage_mount(); -1 = none or to be served; owned */
     int source[PROCESS_MOUNTS_MAX]; /* detached trees of binds; owned */
     int enter[CGROUP_CONTROLLERS + 1];
     unsigned n_enter; /* of cgroup_open_enter(); owned */

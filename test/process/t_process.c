@@ -172,6 +172,15 @@ static void its_creator_can_keep_the_start_to_itself(void **state)
     assert_int_equal(process_start_child(&b->child, &b->e), -ENOENT);
     box_end(b);
     assert_int_equal(WEXITSTATUS(b->status), 127);
+    b->conf.start_now = true;
+    assert_int_equal(box_create(b, none), 0);
+    assert_int_equal(process_start_child(&b->child, &b->e), -ENOENT);
+    box_end(b);
+    assert_int_equal(box_create(b, argv), 0);
+    assert_int_equal(process_start_child(&b->child, &b->e), 0);
+    box_end(b);
+    assert_string_equal(b->out, "hello\n");
+    b->conf.start_now = false;
     /* Who goes without starting it takes it along. */
     assert_int_equal(box_create(b, argv), 0);
     close(b->child.start);
