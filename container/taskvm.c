@@ -87,14 +87,12 @@ static int get_template(struct machine *m, struct err *e)
     return rc == 1;
 }
 
-/* The process, in its group. */
-static int start_vmm(struct machine *m, const struct vmm_conf *c, struct err *e)
+/* The machine's processes, in their group from the start. */
+static int start_vmm(struct machine *m, struct vmm_conf *c, struct err *e)
 {
-    int rc = vmm_start(c, &m->vmm, e);
-
-    if (rc == 0 && m->group.layout != CGROUP_NONE)
-        rc = cgroup_enter(&m->group, m->vmm.pid, e);
-    return rc;
+    c->cgroup = m->group.layout != CGROUP_NONE ? &m->group : NULL;
+    c->no_jail = m->c->rec->spec.no_jail;
+    return vmm_start(c, &m->vmm, e);
 }
 
 static int boot(struct machine *m, struct err *e)
