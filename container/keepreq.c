@@ -38,12 +38,22 @@ static int signal_of(const json_t *req, int none, int *sig, struct err *e)
     return 0;
 }
 
+static int own_stop_signal(const struct keeper *k, int *sig, struct err *e)
+{
+    const char *name = k->rec->spec.stop_signal;
+
+    *sig = SIGTERM;
+    return name ? signame_parse(name, sig, e) : 0;
+}
+
 static int do_kill(struct keeper *k, struct request *q, struct err *e)
 {
-    int sig = 0, r = signal_of(q->req, SIGKILL, &sig, e);
+    int sig = 0, own = 0, r = signal_of(q->req, SIGKILL, &sig, e);
 
     if (r == 0)
         r = need_task(k, e);
+    if (r == 0)
+        r = own_stop_signal(k, &own, e);
     if (r < 0)
         return r;
     const char *more[] = {"signal", signame_of(sig), NULL};
@@ -52,6 +62,8 @@ static int do_kill(struct keeper *k, struct request *q, struct err *e)
         keeper_stop(k, sig, -1);
         peer_wait(q->p, PEER_END);
         q->later = true;
+    } else if (sig == own) { /* meant as a stop: its end is no failure that it is restarted for */
+        keeper_stop(k, sig, -1);
     } else {
         keeper_signal(k, sig);
         if (k->rec->state.status == RECORD_PAUSED)
@@ -63,9 +75,9 @@ static int do_kill(struct keeper *k, struct request *q, struct err *e)
 static int stop(struct keeper *k, struct request *q, struct err *e)
 {
     const struct spec *s = &k->rec->spec;
-    int own = SIGTERM, sig = 0;
+    int own = 0, sig = 0;
     int64_t timeout_s = s->stop_timeout_s == SPEC_UNSET ? STOP_TIMEOUT_S : s->stop_timeout_s;
-    int r = s->stop_signal ? signame_parse(s->stop_signal, &own, e) : 0;
+    int r = own_stop_signal(k, &own, e);
 
     if (r == 0)
         r = signal_of(q->req, own, &sig, e);

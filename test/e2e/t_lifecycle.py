@@ -351,6 +351,13 @@ def it_restarts_as_it_was_told(c):
     c.good("stop", "again")
     same(c.state("again")["status"], "exited")
     c.good("rm", "again")
+    # A kill by the stop signal is meant as a stop.
+    c.detached("killed", "sh", "-c", "trap 'exit 3' TERM; echo begun; while :; do sleep 0.1; done",
+               flags=["--restart", "on-failure"])
+    c.logged("killed", "begun")
+    c.good("kill", "-s", "TERM", "killed")
+    same(c.good("wait", "killed"), "3\n")
+    c.good("rm", "killed")
 
 
 @check
