@@ -198,7 +198,7 @@ static int attach_bridge(const struct network_want *w, const char *name, struct 
     if (r == 0)
         r = endpoint_make(&lock, &c, w, ns, "eth0", true, l, e);
     /* Nobody chose the default network's subnet, so nobody minds another. */
-    if (r == -EADDRNOTAVAIL && strcmp(c.name, NETCONF_DEFAULT) == 0 &&
+    if (r == -ENOTUNIQ && strcmp(c.name, NETCONF_DEFAULT) == 0 &&
         netconf_move(&lock, &c, NULL) == 0) {
         network_lease_done(l);
         r = endpoint_make(&lock, &c, w, ns, "eth0", true, l, e);

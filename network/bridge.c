@@ -1,5 +1,6 @@
 #include "network/bridge.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <net/if.h>
@@ -97,6 +98,8 @@ static size_t guard_elements(const struct leases_entry *en, struct nft_element v
     size_t n = 0;
 
     v[n++] = guard("macs", en, true, NULL);
+    v[n] = guard("same", en, false, NULL);
+    nft_key_ifname(&v[n++].key, en->interface);
     if (en->ip.family) {
         v[n++] = guard("arps", en, true, &en->ip);
         v[n++] = guard("ip4s", en, false, &en->ip);
@@ -174,17 +177,48 @@ static int check_free(const struct netconf *c, struct rtnl *n, struct err *e)
     int r = rtnl_each_prefix(n, false, compare, &o, e);
 
     return r == 0 && o.found
-               ? err_set(e, -EADDRNOTAVAIL, "its subnet overlaps %s, which this host has by now",
+               ? err_set(e, -ENOTUNIQ, "its subnet overlaps %s, which this host has by now",
                          ipaddr_cidr(&o.other, text))
                : r;
+}
+
+static bool has_ports(const char *bridge)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/sys/class/net/%s/brif", bridge);
+    CLEANUP(dir) DIR *d = opendir(path);
+    struct dirent *de;
+
+    while (d && (de = readdir(d)))
+        if (de->d_name[0] != '.')
+            return true;
+    return !d; /* who cannot look does not remove */
+}
+
+/* Bridges without a port, of whatever store: one that waits for its minder's end will be made again
+ * when it is wanted; one whose minder was killed with its store has nobody else. Nobody is just
+ * making one, since the host's lock is ours. */
+static void sweep(struct rtnl *n)
+{
+    struct if_nameindex *all = if_nameindex();
+
+    for (struct if_nameindex *i = all; i && i->if_name; i++)
+        if (strncmp(i->if_name, NFTRULES_BRIDGE, strlen(NFTRULES_BRIDGE)) == 0 &&
+            !has_ports(i->if_name))
+            (void)rtnl_delete(n, i->if_name, NULL);
+    if (all)
+        if_freenameindex(all);
 }
 
 static int set_up(const struct netconf *c, struct rtnl *n, struct err *e)
 {
     unsigned index = 0;
     uint8_t mac[6];
-    int r = check_free(c, n, e);
+    int r;
 
+    sweep(n);
+    r = check_free(c, n, e);
     if (r < 0)
         return r;
     leases_mac(c->gateway.family ? &c->gateway : &c->gateway6, mac);
@@ -194,8 +228,14 @@ static int set_up(const struct netconf *c, struct rtnl *n, struct err *e)
         r = netsysctl_bridge(c->interface, c->subnet6.family != 0, e);
     if (r == 0 && c->gateway.family)
         r = rtnl_address(n, index, &c->gateway, e);
-    if (r == 0 && c->gateway6.family)
-        r = rtnl_address(n, index, &c->gateway6, e);
+    if (r == 0 && c->gateway6.family) {
+        struct ipaddr ll = link_local(mac);
+
+        /* Who asks for a neighbour on behalf of others does so from this one (RFC 4861, 7.2.2). */
+        r = rtnl_address(n, index, &ll, e);
+        if (r == 0)
+            r = rtnl_address(n, index, &c->gateway6, e);
+    }
     if (r == 0)
         r = add_network(c, e);
     if (r == 0 && !c->internal)
@@ -346,6 +386,13 @@ int bridge_plug_tap(const struct netconf *c, const struct leases_entry *en, stru
     if (r == 0)
         r = rtnl_enslave(&n, index, master, mtu, e);
     return r < 0 ? err_wrap(e, r, "network %s", c->name) : 0;
+}
+
+void bridge_unpublish(const struct leases_entry *en)
+{
+    struct nft_element v[PUBLISH_ELEMENTS_MAX];
+
+    nft_forget(v, publish_elements(en->port, en->n_ports, &en->ip, &en->ip6, v));
 }
 
 void bridge_forbid(const struct leases_entry *en)

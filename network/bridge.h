@@ -10,7 +10,7 @@
 #include "network/netconf.h"
 
 /* The bridge with its addresses, rules and settings. One that is there is taken as it is. -EPERM:
- * not root; -EADDRNOTAVAIL: its subnet is in use elsewhere on this host. */
+ * not root; -ENOTUNIQ: its subnet is in use elsewhere on this host. */
 int bridge_up(const struct netconf *c, struct err *e) MUST_CHECK;
 /* Away with it, and with the rules when it was the host's last. */
 void bridge_down(const struct netconf *c);
@@ -28,6 +28,8 @@ int bridge_plug(const struct netconf *c, const struct leases_entry *en, int netn
 /* The tap en->interface, which is there, becomes a port. */
 int bridge_plug_tap(const struct netconf *c, const struct leases_entry *en,
                     struct err *e) MUST_CHECK;
+/* Of admit: the published ports alone. */
+void bridge_unpublish(const struct leases_entry *en);
 /* Undo admit, whatever of it was done: from here on what it sends is dropped. */
 void bridge_forbid(const struct leases_entry *en);
 /* Undo plug: the interface goes. */

@@ -1,5 +1,6 @@
 #include "network/endpoint.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -108,6 +109,52 @@ static int choose(const struct netconf *c, const struct leases *all, const struc
         r = choose_mac(all, w, en, e);
     bridge_port_name(c, w->id, w->machine, en->interface);
     return r;
+}
+
+static bool same_port(const struct network_port *a, const struct network_port *b)
+{
+    return a->host_port == b->host_port && a->udp == b->udp &&
+           (!a->host_ip[0] || !b->host_ip[0] || strcmp(a->host_ip, b->host_ip) == 0);
+}
+
+/* Who bound a port has it: another that says it published the same was killed. Its entry stays, for
+ * whoever undoes the rest of it. */
+static bool take_over(struct leases *all, const struct network_lease *l)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < all->n; i++) {
+        struct leases_entry *en = &all->v[i];
+        bool dead = false;
+
+        for (unsigned k = 0; k < en->n_ports * l->n_ports; k++)
+            dead |= same_port(&en->port[k / l->n_ports], &l->port[k % l->n_ports]);
+        if (!dead)
+            continue;
+        bridge_unpublish(en);
+        en->n_ports = 0;
+        changed = true;
+    }
+    return changed;
+}
+
+static void take_over_elsewhere(const struct netlock *lock, const char *own,
+                                const struct network_lease *l)
+{
+    int copy = openat(lock->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(dir) DIR *d = copy < 0 ? NULL : fdopendir(copy);
+    struct dirent *de;
+
+    while (d && (de = readdir(d))) {
+        struct leases all = {0};
+
+        if (de->d_name[0] == '.' || strcmp(de->d_name, own) == 0)
+            continue;
+        CLEANUP(fd) int fd = open_folder(lock->dir, de->d_name, NULL);
+        if (fd >= 0 && leases_load(fd, &all, NULL) == 0 && take_over(&all, l))
+            (void)leases_save(fd, &all, NULL);
+        leases_done(&all);
+    }
 }
 
 static int choose_ports(const struct netconf *c, const struct network_want *w,
@@ -224,6 +271,10 @@ static int place_it(const struct netlock *lock, const struct netconf *c,
         r = choose(c, &all, w, &en, e);
     if (r == 0)
         r = choose_ports(c, w, &en, l, e);
+    if (r == 0 && l->n_ports > 0) {
+        (void)take_over(&all, l);
+        take_over_elsewhere(lock, c->name, l);
+    }
     if (r == 0)
         r = leases_add(&all, &en, e);
     leases_entry_done(&en);

@@ -215,6 +215,8 @@ int netconf_move(const struct netlock *l, struct netconf *c, struct err *e)
     struct netconf new;
     CLEANUP(fd) int fd = open_folder(l->dir, c->name);
 
+    if (fd >= 0 && faccessat(fd, "leases", F_OK, 0) == 0)
+        return err_set(e, -EBUSY, "network %s has active endpoints", c->name);
     if (fd < 0 || unlinkat(fd, "config.json", 0) < 0)
         return err_errno(e, -errno, "network %s", c->name);
     int r = create_in(l->dir, c->name, &usual, &new, e);

@@ -57,8 +57,13 @@ static const char bridged[] =
     "add set bridge kiln ip6s { type ifname . ipv6_addr; }\n"
     "add set bridge kiln targets { typeof iifname . @th,64,128; }\n"
     "add chain bridge kiln prerouting { type filter hook prerouting priority -300; }\n"
+    "add set bridge kiln same { type ifname . ifname; }\n" /* each port with itself */
+    "add chain bridge kiln forward { type filter hook forward priority -200; }\n"
     "add chain bridge kiln guard\n"
     "flush table bridge kiln\n"
+    /* a port gets back what it sent to itself, not what it sent to all */
+    "add rule bridge kiln forward ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 "
+    "iifname . oifname @same drop\n"
     "add rule bridge kiln prerouting iifname \"kt-*\" jump guard\n"
     "add rule bridge kiln prerouting iifname \"kp-*\" jump guard\n"
     "add rule bridge kiln guard iifname . ether saddr != @macs drop\n"

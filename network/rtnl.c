@@ -147,6 +147,22 @@ int rtnl_veth(struct rtnl *n, const struct rtnl_veth *v, struct err *e)
     return r < 0 ? r : rtnl_enslave(n, index, v->master, v->mtu, e);
 }
 
+/* Frames may go back where they came from: a container at a port of its own that is published, on
+ * hosts whose bridges show their frames to the IP layer (bridge-nf-call-iptables). */
+static int reflect(struct rtnl *n, unsigned index)
+{
+    char buf[BUFFER];
+    struct nlmsghdr *h = begin(buf, RTM_SETLINK, 0);
+    struct ifinfomsg *i = mnl_nlmsg_put_extra_header(h, sizeof(*i));
+
+    i->ifi_family = AF_BRIDGE;
+    i->ifi_index = (int)index;
+    struct nlattr *port = mnl_attr_nest_start(h, IFLA_PROTINFO);
+    mnl_attr_put_u8(h, IFLA_BRPORT_MODE, 1);
+    mnl_attr_nest_end(h, port);
+    return talk(n, h, NULL, NULL);
+}
+
 int rtnl_enslave(struct rtnl *n, unsigned index, unsigned master, unsigned mtu, struct err *e)
 {
     char buf[BUFFER];
@@ -159,6 +175,8 @@ int rtnl_enslave(struct rtnl *n, unsigned index, unsigned master, unsigned mtu, 
         mnl_attr_put_u32(h, IFLA_MASTER, master);
         r = talk(n, h, NULL, NULL);
     }
+    if (r == 0)
+        r = reflect(n, index);
     return r < 0 ? err_errno(e, r, "connect an interface with the bridge") : 0;
 }
 

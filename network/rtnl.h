@@ -41,7 +41,8 @@ struct rtnl_veth {    /* borrowed */
 /* A pair; the host's end is a port of the bridge and up, the other end is down. -EEXIST. */
 int rtnl_veth(struct rtnl *n, const struct rtnl_veth *v, struct err *e) MUST_CHECK;
 
-/* Make an existing link a port of the bridge, and up. */
+/* Make an existing link a port of the bridge, and up; frames may go back to where they came from.
+ */
 int rtnl_enslave(struct rtnl *n, unsigned index, unsigned master, unsigned mtu,
                  struct err *e) MUST_CHECK;
 int rtnl_up(struct rtnl *n, unsigned index, struct err *e) MUST_CHECK;
