@@ -25,13 +25,12 @@ int flags_pids(void *int64, const char *value, struct err *e);   /* 0 and -1: -1
 int flags_size(void *int64, const char *value, struct err *e);   /* bytes, above 0 */
 int flags_signal(void *text, const char *value, struct err *e);  /* char *: "SIGTERM", "15" */
 int flags_restart(void *spec, const char *value, struct err *e); /* "on-failure:3" */
+int flags_volume(void *spec, const char *value, struct err *e);  /* as -v */
 int flags_keys(void *text, const char *value, struct err *e);    /* "ctrl-p,ctrl-q" */
 
 int flags_code_cache(void *uint64, const char *value, struct err *e); /* as parse_code_cache() */
 int flags_console(void *yes, const char *value, struct err *e);       /* bool: "stdio", "none" */
 
-/* "KILL", "sigkill", "9" to a signal's number; -1 = there is none of the name. */
-int flags_signal_number(const char *text);
 /* Names without CAP_, NULL-terminated. */
 extern const char *const flags_capabilities[];
 

@@ -148,7 +148,7 @@ static int split_volume(char *text, struct spec_mount *m, struct err *e)
     return n == 3 ? volume_options(m, part[2], e) : 0;
 }
 
-static int add_volume(void *spec, const char *value, struct err *e)
+int flags_volume(void *spec, const char *value, struct err *e)
 {
     CLEANUP(mem) char *text = strdup(value);
     struct spec_mount m = {0};
@@ -350,7 +350,7 @@ static int add_device(void *spec, const char *value, struct err *e)
 #define S struct spec
 static const struct flag storage_flags[] = {
     {"volume", 'v', "[SOURCE:]DIR[:ro]", "a folder of this host, or a volume by name, in it",
-     FLAG_SET(add_volume), .values = "@volume:"},
+     FLAG_SET(flags_volume), .values = "@volume:"},
     {"mount", 0, "type=...,source=...,target=...", "the same in words: bind, volume, tmpfs",
      FLAG_SET(add_mount_text),
      .values = "type=bind,source= type=volume,source= type=tmpfs,target="},

@@ -1,7 +1,6 @@
 /* What reads the values of flags that several verbs have: cmd/flags.h. */
 #include <ctype.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -9,6 +8,7 @@
 #include "base/cleanup.h"
 #include "cmd/flags.h"
 #include "cmd/verb.h"
+#include "container/signame.h"
 #include "container/spec.h"
 
 enum { LINE_BYTES_MAX = 128 * 1024, WORDS_MAX = 65536, KEYS_MAX = 16 };
@@ -152,35 +152,11 @@ int flags_pids(void *int64, const char *value, struct err *e)
     return r;
 }
 
-int flags_signal_number(const char *text)
-{
-    char *end;
-    const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
-    long n = strtol(text, &end, 10);
-
-    if (isdigit((unsigned char)text[0]) && !*end)
-        return n >= 1 && n <= SIGRTMAX ? (int)n : -1;
-    for (int sig = 1; sig < NSIG; sig++) {
-        const char *known = sigabbrev_np(sig);
-        if (known && strcasecmp(known, name) == 0)
-            return sig;
-    }
-    if (strcasecmp(name, "RTMIN") == 0 || strcasecmp(name, "RTMAX") == 0)
-        return strcasecmp(name, "RTMIN") == 0 ? SIGRTMIN : SIGRTMAX;
-    if (strncasecmp(name, "RTMIN+", 6) == 0 || strncasecmp(name, "RTMAX-", 6) == 0) {
-        n = strtol(name + 6, &end, 10);
-        if (!isdigit((unsigned char)name[6]) || *end || n > SIGRTMAX - SIGRTMIN)
-            return -1;
-        return name[5] == '+' ? SIGRTMIN + (int)n : SIGRTMAX - (int)n;
-    }
-    return -1;
-}
-
 int flags_signal(void *text, const char *value, struct err *e)
 {
-    if (flags_signal_number(value) < 0)
-        return err_set(e, -EINVAL, "there is no signal '%s'", value);
-    return flags_copy(text, value, e);
+    int sig, r = signame_parse(value, &sig, e);
+
+    return r < 0 ? r : flags_copy(text, value, e);
 }
 
 int flags_restart(void *spec, const char *value, struct err *e)

@@ -254,6 +254,57 @@ static int take_unless(char **ours, const char *images, struct err *e)
     return *ours || !images || !images[0] ? 0 : flags_copy(ours, images, e);
 }
 
+static bool has_word(const struct strv *all, const char *word)
+{
+    for (size_t i = 0; i < all->n; i++)
+        if (strcmp(all->v[i], word) == 0)
+            return true;
+    return false;
+}
+
+static int merge_exposed(struct spec *s, const struct image_config *ic, struct err *e)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ic->exposed.n; i++)
+        if (!has_word(&s->exposed, ic->exposed.v[i]))
+            r = strv_add(&s->exposed, ic->exposed.v[i]);
+    return r < 0 ? err_errno(e, r, "exposed ports") : 0;
+}
+
+/* Where nothing is mounted that the image wants a volume at, there is one without a name. */
+static int merge_volumes(struct spec *s, const struct image_config *ic, struct err *e)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ic->volumes.n; i++) {
+        bool there = false;
+
+        for (size_t k = 0; k < s->n_mounts; k++)
+            there |= strcmp(s->mounts[k].target, ic->volumes.v[i]) == 0;
+        if (!there)
+            r = flags_volume(s, ic->volumes.v[i], e);
+    }
+    return r < 0 ? err_wrap(e, r, "volume of the image") : 0;
+}
+
+static void merge_number(int64_t *ours, int64_t images)
+{
+    if (*ours == SPEC_UNSET && images > 0)
+        *ours = images;
+}
+
+static int merge_health(struct spec *s, const struct image_config *ic, struct err *e)
+{
+    if (s->health.cmd.n == 0 && strv_add_all(&s->health.cmd, ic->health.v) < 0)
+        return err_errno(e, -ENOMEM, "health command");
+    merge_number(&s->health.interval_ns, ic->health_interval_ns);
+    merge_number(&s->health.timeout_ns, ic->health_timeout_ns);
+    merge_number(&s->health.start_period_ns, ic->health_start_period_ns);
+    merge_number(&s->health.retries, ic->health_retries);
+    return 0;
+}
+
 int specflags_merge(struct spec *s, const struct run_options *o, const struct image *im,
                     struct err *e)
 {
@@ -261,6 +312,14 @@ int specflags_merge(struct spec *s, const struct run_options *o, const struct im
 
     if (r == 0)
         r = merge_pairs(&s->env, im->config.env, e);
+    if (r == 0)
+        r = merge_pairs(&s->labels, im->config.labels.v, e);
+    if (r == 0)
+        r = merge_exposed(s, &im->config, e);
+    if (r == 0)
+        r = merge_volumes(s, &im->config, e);
+    if (r == 0)
+        r = merge_health(s, &im->config, e);
     if (r == 0)
         r = take_unless(&s->cwd, im->config.workdir, e);
     if (r == 0)

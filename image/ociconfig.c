@@ -253,6 +253,10 @@ void image_config_done(struct image_config *c)
     free(c->workdir);
     free(c->user);
     free(c->stop_signal);
+    strv_done(&c->labels);
+    strv_done(&c->exposed);
+    strv_done(&c->volumes);
+    strv_done(&c->health);
     *c = (struct image_config){.entrypoint = NULL};
 }
 
@@ -298,6 +302,88 @@ static int read_string(const json_t *o, const char *key, char **ret, struct err 
         return 0;
     *ret = strdup(s);
     return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+/* An object whose keys are what counts; what has no meaning is left out, as docker does. */
+static const json_t *object_of(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+
+    return json_is_object(v) && json_object_size(v) <= OCI_STRINGS_MAX ? v : NULL;
+}
+
+static int read_labels(const json_t *run, struct strv *labels, struct err *e)
+{
+    json_t *from = (json_t *)object_of(run, "Labels"), *value;
+    const char *key;
+    int r = 0;
+
+    json_object_foreach(from, key, value)
+    {
+        if (r == 0 && key[0] && !strchr(key, '=') && json_is_string(value))
+            r = strv_addf(labels, "%s=%s", key, json_string_value(value));
+    }
+    return r < 0 ? err_set(e, r, "out of memory") : 0;
+}
+
+/* "80", "80/tcp", "53/udp", and ranges are not written by anybody. */
+static int read_exposed(const json_t *run, struct strv *exposed, struct err *e)
+{
+    json_t *from = (json_t *)object_of(run, "ExposedPorts"), *value;
+    const char *key;
+    int r = 0;
+
+    json_object_foreach(from, key, value)
+    {
+        size_t digits = strspn(key, "0123456789");
+        const char *protocol = key + digits;
+        long port = strtol(key, NULL, 10);
+
+        (void)value;
+        if (r == 0 && digits && digits <= 5 && port > 0 && port <= 65535 &&
+            (!*protocol || strcmp(protocol, "/tcp") == 0 || strcmp(protocol, "/udp") == 0))
+            r = strv_addf(exposed, "%ld%s", port, *protocol ? protocol : "/tcp");
+    }
+    return r < 0 ? err_set(e, r, "out of memory") : 0;
+}
+
+static int read_volumes(const json_t *run, struct strv *volumes, struct err *e)
+{
+    json_t *from = (json_t *)object_of(run, "Volumes"), *value;
+    const char *key;
+    int r = 0;
+
+    json_object_foreach(from, key, value)
+    {
+        (void)value;
+        if (r == 0 && key[0] == '/' && key[1] && strlen(key) <= OCI_PATH_MAX)
+            r = strv_add(volumes, key);
+    }
+    return r < 0 ? err_set(e, r, "out of memory") : 0;
+}
+
+static int64_t positive(const json_t *o, const char *key)
+{
+    json_int_t v = json_integer_value(json_object_get(o, key));
+
+    return v > 0 ? v : 0;
+}
+
+/* docker's extension of the image format; podman's images have it too. */
+static int read_health(const json_t *run, struct image_config *c, struct err *e)
+{
+    const json_t *health = object_of(run, "Healthcheck");
+    char **words = NULL;
+    int r = health ? read_strings(health, "Test", &words, e) : 0;
+
+    if (r == 0 && words && strv_add_all(&c->health, words) < 0)
+        r = err_set(e, -ENOMEM, "out of memory");
+    free_list(words);
+    c->health_interval_ns = positive(health, "Interval");
+    c->health_timeout_ns = positive(health, "Timeout");
+    c->health_start_period_ns = positive(health, "StartPeriod");
+    c->health_retries = positive(health, "Retries");
+    return r;
 }
 
 static int read_diff_ids(const json_t *doc, struct oci_config *c, struct err *e)
@@ -360,6 +446,14 @@ int oci_parse_config(const void *p, size_t n, struct oci_config *out, struct err
         r = read_string(run, "User", &c.run.user, e);
     if (r == 0)
         r = read_string(run, "StopSignal", &c.run.stop_signal, e);
+    if (r == 0)
+        r = read_labels(run, &c.run.labels, e);
+    if (r == 0)
+        r = read_exposed(run, &c.run.exposed, e);
+    if (r == 0)
+        r = read_volumes(run, &c.run.volumes, e);
+    if (r == 0)
+        r = read_health(run, &c.run, e);
     if (r < 0) {
         oci_config_done(&c);
         return r;

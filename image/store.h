@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/strv.h"
 
 struct store;
 
@@ -27,6 +28,12 @@ char *store_root_path(const char *root);
 struct image_config { /* of the OCI image configuration; owned: image_config_done() */
     char **entrypoint, **cmd, **env; /* NULL-terminated, may be NULL */
     char *workdir, *user, *stop_signal;
+    struct strv labels;  /* "K=V" */
+    struct strv exposed; /* "80/tcp" */
+    struct strv volumes; /* absolute paths that want volumes */
+    struct strv health;  /* "CMD", "CMD-SHELL" or "NONE" and what follows it; n 0 = none */
+    int64_t health_interval_ns, health_timeout_ns, health_start_period_ns; /* 0 = not said */
+    int64_t health_retries;
 };
 void image_config_done(struct image_config *c);
 

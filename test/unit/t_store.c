@@ -334,6 +334,32 @@ static void put_layout(const struct fixture *f, bool wrong_blob, bool nested)
     put(path, index);
 }
 
+static void a_configuration_says_how_to_run(void **state)
+{
+    static const char text[] = "{\"architecture\":\"amd64\",\"os\":\"linux\",\"rootfs\":{\"type\":"
+                               "\"layers\",\"diff_ids\":[]},"
+                               "\"config\":{\"Labels\":{\"a\":\"1\",\"b=c\":\"2\",\"n\":3},"
+                               "\"ExposedPorts\":{\"80\":{},\"53/udp\":{},\"70000\":{},\"1-3\":{}},"
+                               "\"Volumes\":{\"/data\":{},\"/\":{},\"rel\":{}},"
+                               "\"Healthcheck\":{\"Test\":[\"CMD\",\"check\"],\"Interval\":5,"
+                               "\"Timeout\":-1,\"Retries\":3}}}";
+    struct oci_config c;
+    struct err e = {0};
+
+    if (oci_parse_config(text, sizeof(text) - 1, &c, &e) < 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(c.run.labels.n, 1);
+    assert_string_equal(c.run.labels.v[0], "a=1");
+    assert_int_equal(c.run.exposed.n, 2);
+    assert_string_equal(c.run.exposed.v[0], "80/tcp");
+    assert_int_equal(c.run.volumes.n, 1);
+    assert_string_equal(c.run.health.v[1], "check");
+    assert_int_equal(c.run.health_interval_ns, 5);
+    assert_int_equal(c.run.health_timeout_ns, 0);
+    assert_int_equal(c.run.health_retries, 3);
+    oci_config_done(&c);
+}
+
 static void an_oci_layout_is_read_through_its_indexes(void **state)
 {
     struct fixture *f = *state;
@@ -485,6 +511,7 @@ int main(void)
         STORE_TEST(an_unpacked_image_goes_when_nobody_uses_it),
         STORE_TEST(a_bare_root_file_system_gets_a_shell_and_a_name),
         STORE_TEST(a_folder_is_a_root_file_system),
+        cmocka_unit_test(a_configuration_says_how_to_run),
         STORE_TEST(an_oci_layout_is_read_through_its_indexes),
         STORE_TEST(a_layer_file_with_another_digest_is_refused),
         STORE_TEST(contents_with_another_digest_are_refused),
