@@ -182,52 +182,6 @@ static void check_cgroups(struct check_result *r)
     }
 }
 
-/* In a child, since it cannot be undone. */
-static bool can_unshare_user(void)
-{
-    int status;
-    pid_t pid = fork();
-
-    if (pid == 0)
-        _exit(unshare(CLONE_NEWUSER) == 0 ? 0 : 1);
-    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
-           WEXITSTATUS(status) == 0;
-}
-
-static void check_userns(struct check_result *r)
-{
-    if (can_unshare_user()) {
-        check_says(r, CHECK_OK, "can be made");
-        return;
-    }
-    check_says(r, CHECK_WARN, "cannot be made: machines are confined less");
-    check_fix(r, "sysctl user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1");
-}
-
-static void check_seccomp(struct check_result *r)
-{
-    uint32_t action = SECCOMP_RET_KILL_PROCESS;
-
-    if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0) {
-        check_says(r, CHECK_OK, "filters");
-        return;
-    }
-    check_says(r, CHECK_WARN, "not in this kernel: machines are confined less");
-    check_fix(r, "a kernel with CONFIG_SECCOMP_FILTER");
-}
-
-static void check_landlock(struct check_result *r)
-{
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-
-    if (abi > 0) {
-        check_says(r, CHECK_OK, "ABI %ld", abi);
-        return;
-    }
-    check_says(r, CHECK_WARN, "not in this kernel, or switched off: machines are confined less");
-    check_fix(r, "Linux 5.13 or later, with landlock in lsm= on its command line");
-}
-
 static void check_uring(struct check_result *r)
 {
     struct io_uring ring;
@@ -373,11 +327,28 @@ static void check_kernel(struct check_result *r)
 }
 
 const struct check_item checks_host[] = {
-    {"cpu", check_cpu},          {"kvm", check_kvm},           {"engine", check_engine},
-    {"memory", check_memory},    {"limits", check_limits},     {"kernel", check_kernel},
-    {"store", check_store},      {"skopeo", check_skopeo},     {"mksquashfs", check_mksquashfs},
-    {"disk formats", check_qsd}, {"cgroups", check_cgroups},   {"user namespaces", check_userns},
-    {"seccomp", check_seccomp},  {"landlock", check_landlock}, {"io_uring", check_uring},
-    {"userfaultfd", check_uffd}, {"tun", check_tun},           {"vhost", check_vhost},
+    {"cpu", check_cpu},
+    {"kvm", check_kvm},
+    {"engine", check_engine},
+    {"memory", check_memory},
+    {"limits", check_limits},
+    {"kernel", check_kernel},
+    {"store", check_store},
+    {"skopeo", check_skopeo},
+    {"mksquashfs", check_mksquashfs},
+    {"disk formats", check_qsd},
+    {"cgroups", check_cgroups},
+    {"jail: user", checkjail_user},
+    {"jail: pid", checkjail_pid},
+    {"jail: mount", checkjail_mount},
+    {"jail: net", checkjail_net},
+    {"jail: caps", checkjail_caps},
+    {"jail: seccomp", checkjail_seccomp},
+    {"jail: landlock", checkjail_landlock},
+    {"jail: mdwe", checkjail_mdwe},
+    {"io_uring", check_uring},
+    {"userfaultfd", check_uffd},
+    {"tun", check_tun},
+    {"vhost", check_vhost},
 };
 const size_t checks_host_n = ARRAY_LEN(checks_host);

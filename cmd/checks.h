@@ -25,6 +25,16 @@ struct check_item {
     void (*probe)(struct check_result *r); /* r comes as CHECK_OK with empty texts */
 };
 
+/* checkjail.c: the layers of jail/jail.h, each tried out. */
+void checkjail_user(struct check_result *r);
+void checkjail_pid(struct check_result *r);
+void checkjail_mount(struct check_result *r);
+void checkjail_net(struct check_result *r);
+void checkjail_caps(struct check_result *r);
+void checkjail_seccomp(struct check_result *r);
+void checkjail_landlock(struct check_result *r);
+void checkjail_mdwe(struct check_result *r);
+
 /* This host's. */
 extern const struct check_item checks_host[];
 extern const size_t checks_host_n;
