@@ -170,8 +170,8 @@ static int arguments(const struct network_lease *l, bool user_ns, struct strv *v
         r = strv_addf(v, "--gateway=%s", l->gateway6);
     if (r == 0)
         r = user_ns ? strv_add(v, "--userns=/proc/self/fd/4") : strv_add(v, "--netns-only");
-    /* Without a user namespace only root can enter the other one. */
-    if (r == 0 && !user_ns)
+    /* Else root's would change to nobody, who may enter neither. */
+    if (r == 0 && geteuid() == 0)
         r = strv_add(v, "--runas=0:0");
     if (r == 0)
         r = add_ports(v, l, false);

@@ -257,10 +257,10 @@ const char *netlab_ask(int ns, const char *ip, unsigned port, bool udp, char ans
 {
     struct sockaddr_storage a;
     socklen_t len = fill(&a, ip, port);
-    int back;
+    int back = -1;
 
     answer[0] = '\0';
-    if (netns_enter(ns, &back, NULL) < 0)
+    if (ns >= 0 && netns_enter(ns, &back, NULL) < 0)
         return answer;
     CLEANUP(fd) int fd = socket(a.ss_family, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
     netns_leave(&back);

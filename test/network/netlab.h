@@ -37,7 +37,8 @@ int netlab_attach(const struct netlab *n, unsigned number, const char *network, 
 void netlab_detach(const struct netlab *n, unsigned number, struct network_lease *l);
 
 /* Sockets in a namespace. serve: answers each connection, or datagram, with `word`, until stopped;
- * returns a process, for netlab_stop(). ask: what comes back from there, or "". */
+ * returns a process, for netlab_stop(). ask: what comes back from there, or ""; ns -1 = where the
+ * caller is. */
 pid_t netlab_serve(int ns, const char *ip, unsigned port, bool udp, const char *word);
 void netlab_stop(pid_t pid);
 const char *netlab_ask(int ns, const char *ip, unsigned port, bool udp, char answer[64]);

@@ -611,7 +611,5 @@ int main(void)
         cmocka_unit_test(wrong_wishes_are_refused_in_a_sentence),
     };
 
-    if (getenv("ONLY"))
-        cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, up, down);
 }
