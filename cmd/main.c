@@ -102,6 +102,28 @@ static const struct verb *find(const char *name)
     return NULL;
 }
 
+/* docker's and podman's long forms: kiln container VERB, kiln image VERB, kiln system VERB. Returns
+ * the verb's place in argv, where its name now is kiln's; 0 = not one of those. */
+static int long_form(int argc, char **argv)
+{
+    static const char *const groups[] = {"container", "image", "system"};
+    static const struct {
+        const char *group, *verb, *name;
+    } others[] = {
+        {"container", "ls", "ps"},   {"container", "list", "ps"}, {"image", "ls", "images"},
+        {"image", "list", "images"}, {"image", "rm", "rmi"},      {"image", "load", "import"},
+        {"system", "info", "check"},
+    };
+
+    for (size_t i = 0; argc > 2 && i < ARRAY_LEN(others); i++)
+        if (strcmp(argv[1], others[i].group) == 0 && strcmp(argv[2], others[i].verb) == 0)
+            argv[2] = (char *)others[i].name;
+    for (size_t i = 0; argc > 2 && i < ARRAY_LEN(groups); i++)
+        if (strcmp(argv[1], groups[i]) == 0 && find(argv[2]))
+            return 2;
+    return 0;
+}
+
 static int unknown(const char *name)
 {
     struct suggest s;
@@ -186,5 +208,8 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "__complete") == 0)
         return complete_main(argc - 1, argv + 1);
     const struct verb *v = find(argv[1]);
-    return v ? run(v, argc - 1, argv + 1) : unknown(argv[1]);
+    int at = v ? 1 : long_form(argc, argv);
+    if (at > 1)
+        v = find(argv[at]);
+    return v ? run(v, argc - at, argv + at) : unknown(argv[1]);
 }

@@ -39,30 +39,30 @@ int say_usage(const char *verb, int status, const char *fmt, ...)
     return status;
 }
 
+/* As docker reads sizes: digits, perhaps a fraction, perhaps k, m, g, t, p in powers of 1024,
+ * perhaps i, perhaps b. */
 int parse_size(const char *text, uint64_t *bytes, struct err *e)
 {
-    static const char units[] = "kmgt";
+    static const char units[] = "kmgtp";
     char *end;
 
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
-    if (!isdigit((unsigned char)text[0]) || errno)
+    bool good = isdigit((unsigned char)text[0]) && !errno;
+    double fraction = 0;
+    if (good && *end == '.' && isdigit((unsigned char)end[1]))
+        fraction = strtod(end, &end);
+    const char *u = good && *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
+    unsigned shift = u ? 10 * (unsigned)(u - units + 1) : 0;
+    end += u != NULL;
+    if (good && u && tolower((unsigned char)*end) == 'i')
+        end++;
+    if (good && tolower((unsigned char)*end) == 'b')
+        end++;
+    if (!good || *end || fraction >= 1 || v > (UINT64_MAX >> shift) - 1)
         return err_set(e, -EINVAL, "'%s' is not a size: give bytes, or a number with k, m or g",
                        text);
-    unsigned shift = 0;
-    const char *u = *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
-    if (u) {
-        shift = 10 * (unsigned)(u - units + 1);
-        end++;
-        if (strcasecmp(end, "b") == 0 || strcasecmp(end, "ib") == 0)
-            end += strlen(end);
-    } else if (strcasecmp(end, "b") == 0) {
-        end++;
-    }
-    if (*end || (shift && v > UINT64_MAX >> shift))
-        return err_set(e, -EINVAL, "'%s' is not a size: give bytes, or a number with k, m or g",
-                       text);
-    *bytes = v << shift;
+    *bytes = (v << shift) + (uint64_t)(fraction * (double)(1ULL << shift));
     return 0;
 }
 
@@ -94,23 +94,48 @@ int parse_uint(const char *what, const char *text, uint64_t min, uint64_t max, u
     return 0;
 }
 
-int parse_duration(const char *text, uint64_t *ns, struct err *e)
+/* One number and its unit; *text is moved behind it. */
+static bool duration_part(const char **text, bool first, double *ns)
 {
     static const struct {
         const char *unit;
         double ns;
-    } units[] = {{"", 1e9}, {"s", 1e9}, {"ms", 1e6}, {"m", 60e9}, {"h", 3600e9}};
+    } units[] = {{"ns", 1},   {"us", 1e3}, {"\u00b5s", 1e3}, {"\u03bcs", 1e3},
+                 {"ms", 1e6}, {"s", 1e9},  {"m", 60e9},      {"h", 3600e9}};
     char *end;
-    double v = strtod(text, &end);
+    double v = strtod(*text, &end);
 
+    if (!isdigit((unsigned char)(*text)[0]) || strpbrk(*text, "xXpP"))
+        return false;
+    if (first && !*end) { /* kiln's own: seconds */
+        *ns += v * 1e9;
+        *text = end;
+        return true;
+    }
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        /* Written so that NaN fails too. */
-        if (isdigit((unsigned char)text[0]) && strcmp(end, units[i].unit) == 0 && v >= 0 &&
-            v * units[i].ns < 9e18) {
-            *ns = (uint64_t)(v * units[i].ns);
-            return 0;
+        size_t n = strlen(units[i].unit);
+
+        if (strncmp(end, units[i].unit, n) == 0 && (!end[n] || isdigit((unsigned char)end[n]))) {
+            *ns += v * units[i].ns;
+            *text = end + n;
+            return true;
         }
     }
-    return err_set(e, -EINVAL, "'%s' is not a duration: give seconds, or a number with ms, s, m, h",
-                   text);
+    return false;
+}
+
+int parse_duration(const char *text, uint64_t *ns, struct err *e)
+{
+    const char *s = text;
+    double sum = 0;
+    bool good = true;
+
+    do
+        good = duration_part(&s, s == text, &sum);
+    while (good && *s);
+    if (!good || !(sum < 9e18)) /* NaN fails too */
+        return err_set(e, -EINVAL,
+                       "'%s' is not a duration: give seconds, or numbers with ms, s, m, h", text);
+    *ns = (uint64_t)sum;
+    return 0;
 }

@@ -89,14 +89,14 @@ __attribute__((format(printf, 3, 4))) int say_usage(const char *verb, int status
 /* What a machine's engine counted, on stderr. */
 void print_stats(const struct vm_report *r);
 
-/* "64m", "1g", "512MiB", "1073741824": bytes. -EINVAL with a sentence. */
+/* "64m", "1.5g", "512MiB", "1073741824": bytes. -EINVAL with a sentence. */
 int parse_size(const char *text, uint64_t *bytes, struct err *e) MUST_CHECK;
 /* A size that --code-cache takes. -EINVAL. */
 int parse_code_cache(const char *text, uint64_t *bytes, struct err *e) MUST_CHECK;
 /* Decimal, whole text, min..max. -EINVAL with a sentence that names `what`. */
 int parse_uint(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *v,
                struct err *e) MUST_CHECK;
-/* Seconds, or with a unit: "30", "1.5s", "2m", "1h", "250ms": ns. */
+/* Seconds, or with units, as Go has them: "30", "1.5s", "1h30m", "250ms": ns. -EINVAL. */
 int parse_duration(const char *text, uint64_t *ns, struct err *e) MUST_CHECK;
 
 #endif

@@ -117,6 +117,14 @@ def test_a_registry_that_lies(w):
     server.shutdown()
 
 
+def test_long_names_are_the_same_commands(w):
+    same(w.kiln("image", "ls", "-q").stdout, w.kiln("images", "-q").stdout)
+    same(w.kiln("container", "ls", "-aq").stdout, b"")
+    wrong = w.kiln("container", "sl")
+    status(wrong, 125)
+    says(wrong, "container")
+
+
 def test_names_digests_and_removal(w):
     archive = w.folder / "root.tar"
     archive.write_bytes(tar([("bin/sh", b"x"), ("etc/passwd", b"root:x:0:0::/:/bin/sh\n")]))

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "cmd/suggest.h"
+#include "cmd/verb.h"
 #include "test/unit/t.h"
 
 struct common {
@@ -198,6 +199,43 @@ static void mistakes_are_told_in_sentences(void **state)
     refused(&run, "run -i", "needs at least 1 argument: kiln run [flags] IMAGE [COMMAND...]");
 }
 
+static void sizes_and_durations_are_dockers(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t value;
+    } sizes[] = {{"0", 0},          {"10b", 10},           {"1.5g", 3ULL << 29},
+                 {"64M", 64 << 20}, {"512MiB", 512 << 20}, {"2kb", 2048},
+                 {"0.5k", 512}},
+      times[] = {{"30", 30000000000},
+                 {"1.5s", 1500000000},
+                 {"1h30m", 5400000000000},
+                 {"250ms", 250000000},
+                 {"1m0.5s", 60500000000},
+                 {"5us", 5000},
+                 {"0", 0}};
+    static const char *const no_size[] = {"",    "k",   "-1",        "1x", "1.k",
+                                          "1kk", "1e3", "99999999t", "b"};
+    static const char *const no_time[] = {"",     "s",    "-1",  "1x", "1h30",
+                                          "30 m", "0x10", "nan", "1hh"};
+    uint64_t v;
+
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        assert_int_equal(parse_size(sizes[i].text, &v, NULL), 0);
+        assert_int_equal(v, sizes[i].value);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+        assert_int_equal(parse_duration(times[i].text, &v, NULL), 0);
+        assert_int_equal(v, times[i].value);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(no_size); i++)
+        if (parse_size(no_size[i], &v, NULL) == 0)
+            fail_msg("size '%s' was taken", no_size[i]);
+    for (size_t i = 0; i < ARRAY_LEN(no_time); i++)
+        if (parse_duration(no_time[i], &v, NULL) == 0)
+            fail_msg("duration '%s' was taken", no_time[i]);
+}
+
 static char *help_of(const struct command *c)
 {
     char *text = NULL;
@@ -263,6 +301,7 @@ int main(void)
         cmocka_unit_test(a_value_stands_behind_a_letter_in_three_ways),
         cmocka_unit_test(a_switch_takes_true_and_false),
         cmocka_unit_test(numbers_are_checked),
+        cmocka_unit_test(sizes_and_durations_are_dockers),
         cmocka_unit_test(mistakes_are_told_in_sentences),
         cmocka_unit_test(help_is_made_from_the_table),
         cmocka_unit_test(the_closest_word_is_suggested),
