@@ -503,7 +503,13 @@ def prepare(w):
     status(w.run("true"), 0)  # a template is there
 
 
-for one in CHECKS:
-    for kind in CLASSES:
-        globals()[f"test_{kind}_{one.__name__}"] = bound(one, kind)
-sys.exit(main(globals()))
+def over_both(checks, into):
+    """A test of each check and class."""
+    for one in checks:
+        for kind in CLASSES:
+            into[f"test_{kind}_{one.__name__}"] = bound(one, kind)
+
+
+if __name__ == "__main__":
+    over_both(CHECKS, globals())
+    sys.exit(main(globals()))
