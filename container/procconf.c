@@ -247,8 +247,11 @@ static int set_root(const struct task_conf *c, struct procconf *p, struct err *e
 
     p->conf.root =
         (struct process_root){.image = c->rootfs, .fstype = c->fstype, .readonly = s->read_only};
-    /* Where it cannot be unpacked (the disk is full), it can still be mounted. */
-    if (geteuid() == 0 && strcmp(c->fstype, "squashfs") == 0 &&
+    /* Where it cannot be unpacked (the disk is full), it can still be mounted. Others than root
+     * have it served, which keeps its owners, or where FUSE is not for them unpacked as their own.
+     */
+    if ((geteuid() == 0 || access("/dev/fuse", R_OK | W_OK) < 0) &&
+        strcmp(c->fstype, "squashfs") == 0 &&
         unpacked_open(c->store, c->rootfs, &p->unpacked, NULL) == 0) {
         p->conf.root.image = NULL;
         p->conf.root.path = p->unpacked.path;

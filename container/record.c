@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "container/recpriv.h"
+#include "container/task.h"
 #include "image/store_priv.h"
 
 enum { FILE_MAX = SPEC_JSON_MAX, TRIES = 64 /* names made up before giving up */ };
@@ -594,6 +595,9 @@ int record_remove(struct record *r, struct err *e)
     drop_name(all, r->name, r->id);
     cleanup_fd(&lock);
     lock = -1;
+    const struct task_ops *task = task_class(&r->spec);
+    if (task && task->discard)
+        task->discard(r);
     (void)store_remove_tree(all, temp);
     if (faccessat(all, temp, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         return err_set(e, -EIO, "container %s: not all of its files could be removed", r->name);

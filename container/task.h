@@ -101,6 +101,9 @@ struct task_ops {
     /* A keeper was killed, and who had record_state.pid is dead: undo what its task left behind
      * but the run folder. Idempotent; may be NULL. */
     void (*recover)(const struct record *r);
+    /* The record, which does not run, is being removed: take from its folder what its owner cannot.
+     * May be NULL. */
+    void (*discard)(const struct record *r);
 };
 
 struct task {

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "container/procconf.h"
 #include "container/task.h"
+#include "image/store_priv.h"
 
 enum {
     PIPE_BYTES = 256 * 1024,
@@ -452,6 +453,25 @@ static void box_recover(const struct record *r)
     (void)!cgroup_remove(&g, KILL_MS, NULL);
 }
 
+static int remove_layer(void *ctx)
+{
+    const struct record *r = ctx;
+
+    (void)store_remove_tree(r->dir, "upper");
+    (void)store_remove_tree(r->dir, "work");
+    return 0;
+}
+
+/* Without root, but with subordinate ids: files of the container's other users are nobody's here.
+ */
+static void box_discard(const struct record *r)
+{
+    struct process_maps m;
+
+    if (geteuid() != 0 && process_rootless_maps(&m, NULL) == 0 && m.n_uid > 1)
+        (void)!process_rootless_call(&m, remove_layer, (void *)r, NULL);
+}
+
 const struct task_ops task_process = {
     .start = box_start,
     .input = box_input,
@@ -468,4 +488,5 @@ const struct task_ops task_process = {
     .engine = box_engine,
     .free = box_free,
     .recover = box_recover,
+    .discard = box_discard,
 };

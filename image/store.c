@@ -157,6 +157,10 @@ static uint64_t remove_below(int parent, const char *name, unsigned depth, struc
         lift(parent, name, l);
         return 0;
     }
+    /* Without root: an overlay's work folder has no permissions, and a container's may have none.
+     */
+    if ((st.st_mode & S_IRWXU) != S_IRWXU)
+        (void)!fchmodat(parent, name, S_IRWXU, AT_SYMLINK_NOFOLLOW);
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     CLEANUP(dir) DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     if (!d) {

@@ -3,7 +3,8 @@
  *
  * Mounted from a loop device, each container would read the image's files into a page cache of its
  * own, through a thread of the kernel; a folder's pages are there once for all containers, and are
- * warm (docs/images.md has the figures). As root alone: others cannot make the owners. */
+ * warm (docs/images.md has the figures). Made by others than root, all of it is theirs, and device
+ * nodes are missing. */
 #ifndef IMAGE_UNPACKED_H
 #define IMAGE_UNPACKED_H
 

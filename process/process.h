@@ -266,5 +266,9 @@ struct process_maps {
     size_t n_uid, n_gid;
 };
 int process_rootless_maps(struct process_maps *out, struct err *e) MUST_CHECK;
+/* Run fn(ctx) as root of a user namespace with these ids, in a child that ends with what it
+ * returns, 0 or more: for files that containers of such a namespace left. -EIO: it did not. */
+int process_rootless_call(const struct process_maps *m, int (*fn)(void *ctx), void *ctx,
+                          struct err *e) MUST_CHECK;
 
 #endif

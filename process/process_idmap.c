@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pwd.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,7 +131,7 @@ static size_t subordinate(const char *file, const char *name, uid_t uid, struct 
     while (f && n < PROCESS_MAPS_MAX && fgets(line, sizeof(line), f)) {
         char *p = line, *who = strsep(&p, ":"), *start = strsep(&p, ":");
 
-        if (!p || (strcmp(who, number) != 0 && (!name || strcmp(who, name) != 0)))
+        if (!p || (strcmp(who, number) != 0 && strcmp(who, name) != 0))
             continue;
         unsigned long first = strtoul(start, NULL, 10), count = strtoul(p, NULL, 10);
         if (count == 0 || count > UINT32_MAX - inside || first > UINT32_MAX - count)
@@ -159,7 +160,8 @@ int process_rootless_maps(struct process_maps *out, struct err *e)
     *out = (struct process_maps){.n_uid = 1, .n_gid = 1};
     out->uid[0] = (struct process_map){0, geteuid(), 1};
     out->gid[0] = (struct process_map){0, getegid(), 1};
-    if (!runnable("newuidmap") || !runnable("newgidmap"))
+    /* They want to know their caller by name. */
+    if (!name || !runnable("newuidmap") || !runnable("newgidmap"))
         return 0;
     size_t nu = subordinate("/etc/subuid", name, geteuid(), out->uid, 1);
     size_t ng = subordinate("/etc/subgid", name, geteuid(), out->gid, 1);
@@ -168,4 +170,41 @@ int process_rootless_maps(struct process_maps *out, struct err *e)
         out->n_gid = ng;
     }
     return 0;
+}
+
+static _Noreturn void called(int go, int (*fn)(void *ctx), void *ctx)
+{
+    char c;
+
+    if (read(go, &c, 1) != 1 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        _exit(EXIT_FAILURE);               /* forked child */
+    _exit(fn(ctx) < 0 ? EXIT_FAILURE : 0); /* forked child */
+}
+
+int process_rootless_call(const struct process_maps *m, int (*fn)(void *ctx), void *ctx,
+                          struct err *e)
+{
+    const struct process_conf c = {
+        .uid_maps = m->uid, .n_uid_maps = m->n_uid, .gid_maps = m->gid, .n_gid_maps = m->n_gid};
+    int go[2], status = 0;
+
+    if (pipe2(go, O_CLOEXEC) < 0)
+        return err_errno(e, -errno, "pipe");
+    pid_t pid = fork_new(CLONE_NEWUSER, e);
+    if (pid == 0) {
+        close(go[1]);
+        called(go[0], fn, ctx);
+    }
+    int r = pid < 0 ? pid : idmap_write(pid, &c, e);
+    if (r == 0 && write(go[1], "", 1) != 1)
+        r = err_errno(e, -errno, "user namespace");
+    close(go[0]);
+    close(go[1]);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (r < 0)
+        return r;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0
+               ? 0
+               : err_set(e, -EIO, "in the user namespace it failed");
 }
