@@ -156,7 +156,9 @@ static int receive(struct vhostuser *v, void *buf, size_t len, struct err *e)
     uint8_t *p = buf;
 
     while (len > 0) {
-        ssize_t n = recv(v->fd, p, len, MSG_DONTWAIT);
+        struct iovec iov = {.iov_base = p, .iov_len = len};
+        struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+        ssize_t n = recvmsg(v->fd, &m, MSG_DONTWAIT);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -288,6 +290,18 @@ int vhostuser_open(int fd, unsigned ms, struct vhostuser *v, struct err *e)
     }
     *v = n;
     return 0;
+}
+
+int vhostuser_peek(const struct vhostuser *v)
+{
+    char byte;
+    struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t n = recvmsg(v->fd, &m, MSG_PEEK | MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    return n > 0 ? -EPROTO : -ECONNRESET;
 }
 
 void vhostuser_close(struct vhostuser *v)

@@ -44,6 +44,8 @@ int vhostuser_connect(const char *path, struct err *e) MUST_CHECK;
 int vhostuser_open(int fd, unsigned ms, struct vhostuser *v, struct err *e) MUST_CHECK;
 void vhostuser_close(struct vhostuser *v); /* a VHOSTUSER_NONE one is fine */
 
+/* Between calls: 0, all is well; -EPROTO: something came that nobody asked for; -ECONNRESET. */
+int vhostuser_peek(const struct vhostuser *v) MUST_CHECK;
 /* The first `len` bytes of the device's configuration (VHOST_USER_GET_CONFIG). */
 int vhostuser_config(struct vhostuser *v, void *buf, size_t len, struct err *e) MUST_CHECK;
 

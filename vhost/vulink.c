@@ -28,14 +28,13 @@ struct vulink {
 static void conn_ready(void *ctx, uint32_t events)
 {
     struct vulink *k = ctx;
-    char byte;
-    ssize_t n = recv(k->conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    int r = vhostuser_peek(&k->conn);
 
     (void)events;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (r == 0)
         return; /* read meanwhile */
     if (k->user.lost)
-        k->user.lost(k->user.ctx, n > 0 ? -EPROTO : -ECONNRESET);
+        k->user.lost(k->user.ctx, r);
     else
         vulink_drop(k, false);
 }
@@ -213,12 +212,7 @@ struct vhostuser *vulink_conn(struct vulink *k)
 
 bool vulink_alive(const struct vulink *k)
 {
-    char byte;
-
-    if (k->conn.fd < 0)
-        return false;
-    ssize_t n = recv(k->conn.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+    return k->conn.fd >= 0 && vhostuser_peek(&k->conn) != -ECONNRESET;
 }
 
 bool vulink_lasting(const struct vulink *k)

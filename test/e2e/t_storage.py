@@ -387,6 +387,20 @@ def test_a_container_has_a_qcow2_file_as_its_device(w):
     check_qcow2(path)
 
 
+def test_a_jailed_machines_driver_may_reset_the_device(w):
+    """The reset is a CPU's doing, whose thread may make few system calls."""
+    path = qcow2(w)
+    script = """echo kept > /dev/xda; sync; mount -o remount,rw /sys
+for b in /sys/block/vd*; do [ $(cat $b/size) = 98304 ] && d=$(basename $(readlink -f $b/device)); done
+for n in 1 2 3; do
+    echo $d > /sys/bus/virtio/drivers/virtio_blk/unbind; echo $d > /sys/bus/virtio/drivers/virtio_blk/bind
+done
+head -c 4 /dev/xda"""
+    done = w.sh(script, flags=["--network", "none", "--privileged", "--device", f"{path}:/dev/xda"])
+    status(done, 0)
+    same(done.stdout, b"kept")
+
+
 def test_a_paused_containers_device_goes_on(w):
     path = qcow2(w)
     status(w.kiln("run", "-d", "--name", "paused", *w.flags(), "--network", "none", "--device", f"{path}:/dev/xda", IMAGE, "sh", "-c",
