@@ -1,6 +1,7 @@
 #include "cmd/client.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -22,8 +23,7 @@ int client_open(struct client *c, bool proxy, struct err *e)
     for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
         if (proxy || wanted[i] == SIGWINCH)
             sigaddset(&set, wanted[i]);
-    sigprocmask(SIG_BLOCK, &set, &c->old_mask);
-    c->taken = true;
+    sigprocmask(SIG_BLOCK, &set, NULL);
     c->watch.signal = &c->signal;
     c->watch.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return c->watch.signal_fd < 0 ? err_errno(e, -errno, "signalfd") : 0;
@@ -33,10 +33,8 @@ void client_close(struct client *c)
 {
     keeper_hang_up(&c->line);
     cleanup_fd(&c->watch.signal_fd);
-    c->watch.signal_fd = -1;
-    if (c->taken)
-        sigprocmask(SIG_SETMASK, &c->old_mask, NULL);
-    c->taken = false;
+    c->watch.signal_fd =
+        -1; /* the signals stay blocked: one more must not change the exit status */
 }
 
 static int terminal(const struct client *c)

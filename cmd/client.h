@@ -2,7 +2,6 @@
 #ifndef CMD_CLIENT_H
 #define CMD_CLIENT_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,14 +12,13 @@ struct client { /* owned: client_close() */
     struct keeper_line line;
     struct session_watch watch;
     int signal; /* the last that came */
-    bool taken;
-    sigset_t old_mask;
     /* How it stays attached; set by the caller. */
     bool tty, in, out, err;  /* which streams are ours */
     const char *detach_keys; /* "ctrl-p,ctrl-q"; NULL = those */
 };
 
-/* `proxy`: signals go to the container, else they do here what they always do. */
+/* `proxy`: signals go to the container, else they do here what they always do. For the rest of the
+ * process's life. */
 int client_open(struct client *c, bool proxy, struct err *e) MUST_CHECK;
 void client_close(struct client *c);
 /* Rows and columns of the terminal; 0 = there is none. */

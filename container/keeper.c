@@ -253,8 +253,10 @@ static int start(struct keeper *k, struct err *e)
     k->phase = KEEPER_STARTING;
     k->held = false;
     int r = k->conf->task ? 0 : keeper_connect(k, e); /* a test's task has no network */
+    if (r == -ENOENT || r == -EACCES) /* which would be the command's */
+        r = e->code = -EIO;
     if (r < 0)
-        return r == -ENOENT || r == -EACCES ? -EIO : r; /* not the command's */
+        return r;
     r = k->ops->start(&k->tc, &k->task, e);
     if (r < 0) {
         keeper_disconnect(k);

@@ -22,7 +22,7 @@ def test_flags(w):
     refused(w.kiln("run", "-e", "=x", IMAGE), "name")
     refused(w.kiln("run", "-v", "tmp/x:/y", IMAGE), "-v")
     refused(w.kiln("run", "-v", "/tmp:x", IMAGE), "absolute path")
-    refused(w.kiln("run", "-v", "/no/such:/x:ro", IMAGE), "/no/such")
+    refused(w.run("true", flags=["--mount", "type=bind,src=/no/such,dst=/x"]), "/no/such")
     refused(w.run("true", flags=["--name", "a/b"]), "a/b")
     refused(w.kiln("run", "--timeout", "soon", IMAGE), "soon")
     refused(w.kiln("no-such-verb"), "no-such-verb")

@@ -92,6 +92,7 @@ def test_a_killed_keeper_leaves_nothing(w):
     same(len(named(w, "kiln-vmm")), 1)
     os.kill(named(w, "kiln-keeper")[0], signal.SIGKILL)
     same(finish(p), 125)
+    status(w.kiln("ps", "-a"), 0)  # whoever looks next takes it off its network
     w.assert_clean()
 
 
