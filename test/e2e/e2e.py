@@ -95,7 +95,7 @@ class World:
         return ["--engine", ENGINE, "--kernel", self.kernel]
 
     def flags(self):
-        return ["--rm", *self.base_flags()] + (["--no-template"] if COLD else [])
+        return ["--rm", "--network", "none", *self.base_flags()] + (["--no-template"] if COLD else [])
 
     def kiln(self, *words, **more):
         more.setdefault("stdin", subprocess.DEVNULL if "input" not in more else None)
