@@ -107,7 +107,10 @@ static int child_make(struct entry *x, struct finish *f, int *master, struct err
 
 static _Noreturn void child_main(struct entry *x)
 {
-    struct finish f = {.proc = x->proc, .user_ns = x->st->user_ns, .last = x->last};
+    struct finish f = {.proc = x->proc,
+                       .user_ns = x->st->user_ns,
+                       .no_mknod = !x->st->user_ns && x->st->cgroup.layout == CGROUP_NONE,
+                       .last = x->last};
     struct note n = {.kind = NOTE_READY};
     CLEANUP(fd) int master = -1;
     struct err e = {0};

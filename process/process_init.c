@@ -254,10 +254,8 @@ static int wait_start(struct plan *p)
 
 _Noreturn void init_main(struct plan *p)
 {
-    struct finish f = {.proc = &p->conf->process,
-                       .user_ns = p->user_ns,
-                       .no_mknod = !p->user_ns && p->conf->resources.devices &&
-                                   p->cgroup.layout == CGROUP_NONE};
+    struct finish f = {
+        .proc = &p->conf->process, .user_ns = p->user_ns, .no_mknod = plan_devices_open(p)};
     struct console tty = {-1, -1};
     struct err e = {0};
 

@@ -85,6 +85,13 @@ struct plan {
     struct cgroup cgroup;
 };
 
+/* Devices were to be limited, and no group does: then none may be made, and those of the image are
+ * of no use. (In a user namespace they never are.) */
+static inline bool plan_devices_open(const struct plan *p)
+{
+    return !p->user_ns && p->conf->resources.devices && p->cgroup.layout == CGROUP_NONE;
+}
+
 /* ---- process_state.c */
 
 /* Start time and boot of st->pid. */

@@ -192,9 +192,9 @@ int rootfs_finish(struct plan *p, int root, struct err *e)
         return err_errno(e, -errno, "pivot_root");
     if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
         return err_errno(e, -errno, "leave the host's root");
-    int r = 0;
-    if (p->conf->root.readonly)
-        r = fsmount_change(root, MS_RDONLY, 0, 0, false);
+    unsigned long flags =
+        (p->conf->root.readonly ? MS_RDONLY : 0) | (plan_devices_open(p) ? MS_NODEV : 0);
+    int r = fsmount_change(root, flags, 0, 0, false);
     if (r == 0)
         r = fsmount_change(root, 0, 0, propagation ? propagation : MS_PRIVATE | MS_REC,
                            !propagation || (propagation & MS_REC));

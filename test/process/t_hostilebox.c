@@ -182,6 +182,31 @@ static void a_container_cannot_see_who_enters(void **state)
     }
 }
 
+/* A host without control groups: nobody says which devices may be used. */
+static void without_groups_a_device_of_the_image_is_none(void **state)
+{
+    struct box *b = *state;
+    char dir[128], path[256];
+
+    snprintf(dir, sizeof(dir), "%s/proc", b->base);
+    assert_int_equal(mkdir(dir, 0755), 0);
+    snprintf(dir, sizeof(dir), "%s/proc/self", b->base);
+    assert_int_equal(mkdir(dir, 0755), 0);
+    snprintf(path, sizeof(path), "%s/cgroup", dir);
+    assert_int_equal(mknod(path, S_IFREG | 0644, 0), 0);
+    snprintf(path, sizeof(path), "%s/mountinfo", dir);
+    assert_int_equal(mknod(path, S_IFREG | 0644, 0), 0);
+    in_root(b, "zero", path);
+    assert_int_equal(mknod(path, S_IFCHR | 0666, makedev(1, 5)), 0);
+    b->conf.cgroup_root = b->base;
+    b->conf.root.path = b->root;
+    const char *out = box_sh(b, "head -c 1 /zero | wc -c; mknod /tmp/zero c 1 5; "
+                                "head -c 3 /dev/zero | wc -c");
+    assert_has(out, "/zero: Permission denied");
+    assert_has(out, "mknod: /tmp/zero: Operation not permitted");
+    assert_has(out, "\n3\n");
+}
+
 static void many_processes_are_killed_whole(void **state)
 {
     struct box *b = *state;
@@ -336,6 +361,7 @@ int main(void)
         TEST(a_device_of_the_image_is_no_terminal),
         TEST(masked_paths_of_the_image_are_harmless),
         TEST(a_container_cannot_see_who_enters),
+        TEST(without_groups_a_device_of_the_image_is_none),
         TEST(many_processes_are_killed_whole),
         TEST(without_root_a_container_runs),
         TEST(without_root_a_limit_is_an_error_of_one_sentence),
