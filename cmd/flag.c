@@ -218,6 +218,9 @@ static int short_flags(struct parse *p, const char *word, const char *next)
 
         if (!f && *s == 'h')
             return 0;
+        if (!f && word[2] && flag_find(p->c, word + 1, strcspn(word + 1, "="), 0, NULL))
+            return err_set(p->e, -EINVAL, "unknown flag %s in '%s'; did you mean -%s?", shown, word,
+                           word);
         if (!f)
             return word[2] ? err_set(p->e, -EINVAL, "unknown flag %s in '%s'", shown, word)
                            : err_set(p->e, -EINVAL, "unknown flag %s", shown);

@@ -13,11 +13,18 @@
 
 enum { LINE_BYTES_MAX = 128 * 1024, WORDS_MAX = 65536, KEYS_MAX = 16 };
 
+static int full(const struct strv *to, struct err *e)
+{
+    return to->n < WORDS_MAX ? 0 : err_set(e, -E2BIG, "more than %d of them", WORDS_MAX);
+}
+
 static int add(struct strv *to, const char *text, struct err *e)
 {
-    int r = to->n < WORDS_MAX ? strv_add(to, text) : -E2BIG;
+    int r = full(to, e);
 
-    return r < 0 ? err_set(e, r, "too many of them") : 0;
+    if (r == 0 && (r = strv_add(to, text)) < 0)
+        return err_errno(e, r, "'%s'", text);
+    return r;
 }
 
 int flags_copy(void *text, const char *value, struct err *e)
@@ -40,8 +47,10 @@ int flags_env(void *strv, const char *value, struct err *e)
     const char *here = getenv(value);
     if (!here)
         return 0; /* as docker: not here, so not there */
-    int r = strv_addf(strv, "%s=%s", value, here);
-    return r < 0 ? err_errno(e, r, "%s", value) : 0;
+    int r = full(strv, e);
+    if (r == 0 && (r = strv_addf(strv, "%s=%s", value, here)) < 0)
+        return err_errno(e, r, "%s", value);
+    return r;
 }
 
 int flags_label(void *strv, const char *value, struct err *e)
@@ -50,24 +59,27 @@ int flags_label(void *strv, const char *value, struct err *e)
         return err_set(e, -EINVAL, "'%s': a label needs a name", value);
     if (strchr(value, '='))
         return add(strv, value, e);
-    int r = strv_addf(strv, "%s=", value);
-    return r < 0 ? err_errno(e, r, "%s", value) : 0;
+    int r = full(strv, e);
+    if (r == 0 && (r = strv_addf(strv, "%s=", value)) < 0)
+        return err_errno(e, r, "%s", value);
+    return r;
 }
 
 /* Each line that is neither empty nor a comment. */
 static int each_line(const char *path, flag_fn one, void *target, struct err *e)
 {
     CLEANUP(file) FILE *in = fopen(path, "re");
-    CLEANUP(mem) char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
+    CLEANUP(mem) char *line = in ? malloc(LINE_BYTES_MAX) : NULL;
     unsigned number = 0;
 
-    if (!in)
+    if (!in || !line)
         return err_errno(e, -errno, "%s", path);
-    while ((n = getline(&line, &cap, in)) >= 0) {
+    while (fgets(line, LINE_BYTES_MAX, in)) {
+        size_t n = strlen(line);
+
         number++;
-        if (n > LINE_BYTES_MAX || strlen(line) != (size_t)n)
+        /* A line that does not end was longer than the buffer, or ended for C before. */
+        if (n + 1 == LINE_BYTES_MAX || n == 0 || (line[n - 1] != '\n' && !feof(in)))
             return err_set(e, -EINVAL, "%s: line %u is too long or holds a NUL", path, number);
         line[strcspn(line, "\r\n")] = '\0';
         char *text = line + strspn(line, " \t");

@@ -192,6 +192,7 @@ static void mistakes_are_told_in_sentences(void **state)
     refused(&rm, "rm --memroy=1g", "unknown flag --memroy; did you mean --memory?");
     refused(&rm, "rm --zebra", "unknown flag --zebra");
     refused(&rm, "rm -Z", "unknown flag -Z");
+    refused(&rm, "rm -engine bt", "unknown flag -e in '-engine'; did you mean --engine?");
     refused(&rm, "rm -itZ", "unknown flag -Z in '-itZ'");
     refused(&rm, "rm --workdir", "flag -w, --workdir needs a value: --workdir DIR");
     refused(&rm, "rm -iw", "flag -w, --workdir needs a value: --workdir DIR");

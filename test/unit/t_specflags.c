@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "cmd/flags.h"
@@ -216,6 +217,41 @@ static void life_is_as_docker_has_it(void **state)
         "--mac-address: '01:00:00:00:00:01' is not the MAC address of one card");
 }
 
+/* A file with these bytes; flags_env_file()'s answer. */
+static int read_file(const char *bytes, size_t n, struct strv *env, struct err *e)
+{
+    char path[] = "/tmp/kiln-envXXXXXX";
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, n), n);
+    close(fd);
+    int r = flags_env_file(env, path, e);
+    unlink(path);
+    return r;
+}
+
+static void files_of_variables_are_bounded(void **state)
+{
+    static const char lines[] = "# comment\n\n A=1\r\nB=2 3\nKILN_NOT_SET\nC=",
+                      nul[] = "A=\0B\nC=1\n";
+    size_t size = 256 * 1024;
+    CLEANUP(mem) char *longest = malloc(size);
+    struct strv env = {0};
+    struct err e = {0};
+
+    assert_int_equal(read_file(lines, sizeof(lines) - 1, &env, &e), 0);
+    assert_int_equal(env.n, 3);
+    assert_string_equal(env.v[0], "A=1");
+    assert_string_equal(env.v[2], "C=");
+    assert_int_equal(read_file(nul, sizeof(nul) - 1, &env, &e), -EINVAL);
+    memset(longest, 'x', size);
+    assert_int_equal(read_file(longest, size, &env, &e), -EINVAL);
+    assert_int_equal(flags_env_file(&env, "/dev/zero", &e), -EINVAL);
+    assert_int_equal(flags_env_file(&env, "/no/such/file", &e), -ENOENT);
+    strv_done(&env);
+}
+
 static void the_image_fills_what_was_not_said(void **state)
 {
     char *entry[] = {(char *)"/entry", NULL}, *cmd[] = {(char *)"default", NULL};
@@ -293,6 +329,7 @@ int main(void)
         cmocka_unit_test(limits_are_numbers_with_meaning),
         cmocka_unit_test(limits_out_of_range_are_refused),
         cmocka_unit_test(life_is_as_docker_has_it),
+        cmocka_unit_test(files_of_variables_are_bounded),
         cmocka_unit_test(the_image_fills_what_was_not_said),
     };
 
