@@ -45,7 +45,7 @@ struct machine {
     bool ahead;               /* everything was said to the agent at once */
     bool bad_command;         /* one that could not even be sent */
     bool keep_code;           /* the template has none yet */
-    bool good;                /* it ended with status 0 */
+    bool ran;                 /* the command did */
     struct template template; /* where it is to start from one */
 };
 
@@ -306,7 +306,6 @@ static void on_exited(void *ctx, int status)
 {
     struct machine *m = ctx;
 
-    m->good = status == 0;
     trace_set(m->c->trace, TRACE_EXITED);
     loop_del(m->c->loop, &m->report);
     m->c->events.ended(m->c->events.ctx, status, false, NULL);
@@ -355,7 +354,7 @@ static void vm_task_free(struct task *t)
         loop_del(m->c->loop, &m->report);
     agentio_free(m->io);
     session_close(m->s);
-    if (m->keep_code && m->vmm.pid > 0 && m->good)
+    if (m->keep_code && m->vmm.pid > 0 && m->ran)
         vmm_keep_code(&m->vmm);
     vmm_stop(&m->vmm);
     vmgroup_remove(&m->group);
@@ -387,6 +386,7 @@ static int run(struct machine *m, struct err *e)
     trace_set(c->trace, TRACE_STARTED);
     if (rc == 0)
         rc = watch_streams(m, e);
+    m->ran = rc == 0;
     return rc < 0 ? failed(m, rc, true, e) : 0;
 }
 

@@ -21,6 +21,7 @@
 
 enum {
     COUNTERS_MS = 5000,
+    CODE_MS = 5000,       /* it is killed afterwards, however that went */
     END_MS = 2000,        /* a session broke: that the machine ended is known soon, or it did not */
     SNAPSHOT_MS = 600000, /* a slow disk */
 };
@@ -212,7 +213,7 @@ void vmm_keep_code(struct vmm *v)
 {
     struct vmm_told told;
 
-    if (v->code_fd < 0 || !ask_for(v, ASK_CODE, SNAPSHOT_MS, &told) || told.err.code < 0 ||
+    if (v->code_fd < 0 || !ask_for(v, ASK_CODE, CODE_MS, &told) || told.err.code < 0 ||
         rename(v->code_temp, v->code) < 0)
         return;
     close(v->code_fd);

@@ -175,7 +175,8 @@ enum { AREA_PAGE = 4096 };
 struct code_area {
     uint8_t *rw;
     const uint8_t *rx;     /* what is executed, and read */
-    const uint8_t *own_rx; /* the same memory as rw; where own pages of rx come from */
+    const uint8_t *own_rx; /* the same memory as rw; where own pages of rx come from; NULL as long
+                            * as all are */
     uint64_t *shared;      /* a bit a page: in a file */
     size_t size;
     struct emit e; /* the cursor */

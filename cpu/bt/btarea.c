@@ -25,16 +25,13 @@ static int take_own(struct code_area *a, size_t at, size_t bytes)
  * executable is so from the start: a process in its jail gains no more of that (PR_SET_MDWE). */
 int btarea_init(struct code_area *a, size_t bytes, struct err *e)
 {
-    void *own = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    void *rw = own == MAP_FAILED ? own : mremap(own, 0, bytes, MREMAP_MAYMOVE);
-    bool good = rw != MAP_FAILED && mprotect(rw, bytes, PROT_READ | PROT_WRITE) == 0;
-    void *rx = good ? mremap(own, 0, bytes, MREMAP_MAYMOVE) : MAP_FAILED;
+    void *rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *rw = rx == MAP_FAILED ? rx : mremap(rx, 0, bytes, MREMAP_MAYMOVE);
 
     a->size = bytes;
-    a->rw = rw == MAP_FAILED ? NULL : rw;
-    a->own_rx = own == MAP_FAILED ? NULL : own;
     a->rx = rx == MAP_FAILED ? NULL : rx;
-    if (!a->rx)
+    a->rw = rw == MAP_FAILED ? NULL : rw;
+    if (!a->rw || mprotect(rw, bytes, PROT_READ | PROT_WRITE) < 0)
         return err_errno(e, -errno, "map a code cache of %zu MiB", bytes >> 20);
     a->shared = calloc(bytes / AREA_PAGE / 64 + 1, sizeof(*a->shared));
     if (!a->shared)
@@ -54,10 +51,25 @@ void btarea_done(struct code_area *a)
     free(a->shared);
 }
 
+/* Before the first file comes: where own pages are to be had from again. */
+static int keep_own(struct code_area *a)
+{
+    void *own = a->own_rx ? (void *)(uintptr_t)a->own_rx
+                          : mremap((void *)(uintptr_t)a->rx, 0, a->size, MREMAP_MAYMOVE);
+
+    if (own == MAP_FAILED)
+        return -errno;
+    a->own_rx = own;
+    return 0;
+}
+
 int btarea_share(struct code_area *a, size_t at, size_t bytes, int fd, uint64_t from)
 {
     void *to = (void *)(uintptr_t)(a->rx + at);
+    int kept = keep_own(a);
 
+    if (kept < 0)
+        return kept;
     /* A file system without the right to execute says so here. */
     if (mmap(to, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, (off_t)from) ==
         MAP_FAILED) {

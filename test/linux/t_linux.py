@@ -135,24 +135,29 @@ def test_stats_tell_what_the_translator_did(w):
 
 def test_a_perf_map_names_what_lies_in_the_code_cache(w):
     command = w.command(kernel("kiln", "vmlinux"), "bt", 1, "") + ["--perf-map"]
-    # A file in the way: a link that would have led elsewhere.
+    # Files in the way, for the processes to come: links that would have led elsewhere.
     precious = pathlib.Path(w.folder.name) / "precious"
     precious.write_text("mine")
-    way = ["sh", "-c", f'ln -s {precious} /tmp/perf-$$.map; exec "$@"', "sh", *command]
-    with subprocess.Popen(way, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as vm:
-        path = pathlib.Path(f"/tmp/perf-{vm.pid}.map")
+    script = f'for i in 0 1 2 3 4 5 6 7; do ln -s {precious} /tmp/perf-$(($$ + i)).map; done; exec "$@"'
+    with subprocess.Popen(["sh", "-c", script, "sh", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as vm:
+        machine = vm.pid
         try:
             log = b""
             while b"user space: " not in log:
                 part = vm.stdout.read1()
                 assert part, log[-2000:]
                 log += part
-            maps = pathlib.Path(f"/proc/{vm.pid}/maps").read_text()
+            while children := pathlib.Path(f"/proc/{machine}/task/{machine}/children").read_text().split():
+                machine = int(children[0])
+            path = pathlib.Path(f"/tmp/perf-{machine}.map")
+            maps = pathlib.Path(f"/proc/{machine}/maps").read_text()
             vm.communicate(b"hello\n", timeout=LIMIT)
             text, mode = path.read_text(), path.lstat().st_mode
         finally:
             vm.kill()
-            path.unlink(missing_ok=True)
+            for i in {*range(vm.pid, vm.pid + 8), machine}:
+                pathlib.Path(f"/tmp/perf-{i}.map").unlink(missing_ok=True)
     assert mode == 0o100600, oct(mode)
     assert precious.read_text() == "mine"
     found = re.findall(r"^(\w+)-(\w+) r-xs .*/dev/zero", maps, re.M)
