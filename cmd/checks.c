@@ -218,7 +218,8 @@ static void check_tun(struct check_result *r)
         return;
     }
     check_says(r, CHECK_WARN, "/dev/net/tun: %s", strerror(errno));
-    check_fix(r, "modprobe tun, and access to /dev/net/tun (nothing that kiln does now needs it)");
+    check_fix(r,
+              "modprobe tun, and access to /dev/net/tun: machines on a bridge and pasta need it");
 }
 
 static void check_vhost(struct check_result *r)
@@ -260,6 +261,20 @@ static void needs_program(struct check_result *r, const char *program, const cha
     }
     check_says(r, CHECK_WARN, "not found: %s", what_for);
     check_fix(r, "apt-get install %s", package);
+}
+
+static void check_user_net(struct check_result *r)
+{
+    needs_program(r, "pasta", "passt", "no --network user");
+    if (r->status == CHECK_OK)
+        check_says(r, CHECK_OK, "passt and pasta");
+}
+
+static void check_bridge_net(struct check_result *r)
+{
+    needs_program(r, "nft", "nftables", "no networks with a bridge");
+    if (r->status == CHECK_OK)
+        check_says(r, CHECK_OK, "nft%s", geteuid() == 0 ? "" : "; root can make bridges");
 }
 
 static void check_skopeo(struct check_result *r)
@@ -349,6 +364,8 @@ const struct check_item checks_host[] = {
     {"io_uring", check_uring},
     {"userfaultfd", check_uffd},
     {"tun", check_tun},
+    {"network: user", check_user_net},
+    {"network: bridge", check_bridge_net},
     {"vhost", check_vhost},
 };
 const size_t checks_host_n = ARRAY_LEN(checks_host);

@@ -106,10 +106,14 @@ static void volumes(struct complete *c, const char *behind)
 static void networks(struct complete *c)
 {
     struct netconf *list = NULL;
+    struct store *s = NULL;
     size_t n = 0;
 
-    if (netconf_list(NULL, &list, &n, NULL) < 0)
+    if (store_open(NULL, &s, NULL) < 0)
+        return;
+    if (netconf_list(store_root(s), &list, &n, NULL) < 0)
         n = 0;
+    store_close(s);
     for (size_t i = 0; i < n; i++) {
         complete_word(c, list[i].name, "network");
         netconf_done(&list[i]);

@@ -14,6 +14,7 @@ int netlock_folder(const char *store, struct err *e)
 {
     char path[PATH_MAX];
 
+    BUG_ON(!store); /* this layer knows no default */
     if ((size_t)snprintf(path, sizeof(path), "%s/networks", store) >= sizeof(path))
         return err_errno(e, -ENAMETOOLONG, "%s", store);
     if (mkdir(store, 0700) < 0 && errno != EEXIST)
