@@ -273,7 +273,7 @@ static int apply(struct ask *a, unsigned i, const struct setup_net *n, bool agai
     snprintf(name, sizeof(name), "eth%u", i);
     int index = (int)if_nametoindex(name);
     if (index == 0)
-        return err_set(e, -ENODEV, "the machine has no network card %s", name);
+        return err_set(e, -ENODEV, "no network card %s: the kernel has no driver for it", name);
     int r = again && n->n_addrs > 0 ? ask_removals(a, index) : 0;
     if (r == 0) {
         ask_link(a, index, n);
