@@ -52,18 +52,19 @@ static void machine(void *ctx, const char *id, const char *name)
 }
 
 /* A name; the id too once somebody begins to type one. */
-static void container(struct complete *c, const struct record *r)
+static void container(struct complete *c, const struct record *r, const char *behind)
 {
     const char *image = r->spec.image ? r->spec.image : "container";
-    char id[RECORD_SHORT + 1];
+    char word[RECORD_NAME_MAX + 8];
 
-    complete_word(c, r->name, image);
-    snprintf(id, sizeof(id), "%.*s", RECORD_SHORT, r->id);
+    snprintf(word, sizeof(word), "%s%s", r->name, behind);
+    complete_word(c, word, image);
+    snprintf(word, sizeof(word), "%.*s%s", RECORD_SHORT, r->id, behind);
     if (c->prefix[0])
-        complete_word(c, id, image);
+        complete_word(c, word, image);
 }
 
-static void containers(struct complete *c, bool running)
+static void containers(struct complete *c, bool running, const char *behind)
 {
     struct known k = {.c = c};
     struct record *list = NULL;
@@ -76,9 +77,9 @@ static void containers(struct complete *c, bool running)
         enum record_status s = list[i].state.status;
 
         if (!running || s == RECORD_RUNNING || s == RECORD_PAUSED || s == RECORD_RESTARTING)
-            container(c, &list[i]);
+            container(c, &list[i], behind);
     }
-    if (rundir_base(base, sizeof(base), NULL) == 0)
+    if (!behind[0] && rundir_base(base, sizeof(base), NULL) == 0)
         (void)!rundir_each(base, machine, &k, NULL);
     for (size_t i = 0; i < k.n; i++)
         record_done(&list[i]);
@@ -204,12 +205,12 @@ static void psfilter(struct complete *c)
 
 static void running(struct complete *c)
 {
-    containers(c, true);
+    containers(c, true, "");
 }
 
 static void all_containers(struct complete *c)
 {
-    containers(c, false);
+    containers(c, false, "");
 }
 
 static void all_volumes(struct complete *c)
@@ -223,6 +224,22 @@ static void sources(struct complete *c)
     volumes(c, ":");
     c->dirs = true;
     c->nospace = true;
+}
+
+/* Of kiln cp: a place in a container, or here. */
+static void places(struct complete *c)
+{
+    containers(c, false, ":");
+    c->files = true;
+}
+
+/* Of kiln inspect. */
+static void objects(struct complete *c)
+{
+    containers(c, false, "");
+    images(c);
+    volumes(c, "");
+    networks(c);
 }
 
 static void files(struct complete *c)
@@ -246,6 +263,8 @@ static const struct {
     {"@env", environment},
     {"@file", files},
     {"@image", images},
+    {"@container:", places},
+    {"@object", objects},
     {"@network", modes},
     {"@networks", networks},
     {"@psfilter", psfilter},

@@ -6,8 +6,9 @@
  *   files, dirs   names of files or folders are wanted too
  *   nospace       no space behind a candidate
  * Candidates come from the tables of flags (struct flag.values, struct command.values) and from the
- * store. Kinds of values: @image @container @running @network @volume @snapshot @template @file
- * @dir @command @signal @capability @env @volume: @psfilter. */
+ * store. Kinds of values: @image @container @container: (a place in one) @running @object (all that
+ * kiln inspect knows) @network (what --network takes) @networks @volume @volume: (the source of -v)
+ * @snapshot @template @file @dir @command @signal @capability @env @psfilter. */
 #ifndef CMD_COMPLETE_H
 #define CMD_COMPLETE_H
 

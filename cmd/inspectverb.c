@@ -38,7 +38,7 @@ const struct command command_inspect = {
     .groups = {{&group}},
     .min_operands = 1,
     .max_operands = FLAG_MANY,
-    .values = "@container @image @volume @network",
+    .values = "@object",
     .run = run,
 };
 

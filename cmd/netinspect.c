@@ -32,7 +32,7 @@ const struct command network_inspect = {
     .groups = {{&inspect_group}},
     .min_operands = 1,
     .max_operands = FLAG_MANY,
-    .values = "@network",
+    .values = "@networks",
     .run = run_inspect,
 };
 
@@ -180,7 +180,7 @@ const struct command network_connect_verb = {
     .groups = {{&connect_group}},
     .min_operands = 2,
     .max_operands = 2,
-    .values = "@network @container",
+    .values = "@networks @container",
     .run = run_connect,
 };
 
@@ -198,7 +198,7 @@ const struct command network_disconnect_verb = {
     .groups = {{&disconnect_group}},
     .min_operands = 2,
     .max_operands = 2,
-    .values = "@network @container",
+    .values = "@networks @container",
     .run = run_disconnect,
 };
 

@@ -277,7 +277,7 @@ static const struct command network_rm = {
     .groups = {{&rm_group}},
     .min_operands = 1,
     .max_operands = FLAG_MANY,
-    .values = "@network",
+    .values = "@networks",
     .run = run_rm,
 };
 

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -34,6 +35,15 @@ def test_verbs_and_their_verbs(w):
     same(answer(w, "no-such-verb", ""), ([], []))
 
 
+def test_every_kind_of_value_is_known(_):
+    known = set(re.findall(r'\{"(@[\w:]+)", \w+\}', (SOURCE / "cmd" / "compkind.c").read_text()))
+    assert "@image" in known
+    for source in sorted((SOURCE / "cmd").glob("*.c")):
+        for values in re.findall(r'\.values = "([^"]*)"', source.read_text()):
+            for kind in values.split():
+                assert not kind.startswith("@") or kind in known, f"{source.name}: {kind}"
+
+
 def test_flags_and_their_values(w):
     same(found(w, "run", "--isol"), ["--isolation"])
     assert "-m" in found(w, "run", "-")
@@ -56,6 +66,8 @@ def test_what_the_store_has(w):
     made = w.kiln("create", "--name", "box", *w.base_flags(), IMAGE, "true")
     same(made.returncode, 0)
     same(found(w, "start", "bo"), ["box"])
+    same(answer(w, "cp", "bo"), (["box:"], ["files", "nospace"]))
+    same(found(w, "inspect", "bo"), ["box"])
     identity = made.stdout.decode()[:12]
     same(found(w, "rm", identity[:6]), [identity])
     same(w.kiln("rm", "box").returncode, 0)
