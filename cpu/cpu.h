@@ -42,6 +42,7 @@ struct cpu_vm_conf { /* all borrowed, outlive the cpu_vm */
     void (*differs)(void *ctx, const char *text);
     void *differs_ctx;
     bool count_insns; /* bt: count instructions, which costs time */
+    int host_fd;      /* kvm: /dev/kvm, open (duplicated); 0 = it is opened */
 };
 
 enum cpu_exit_kind {
@@ -114,6 +115,9 @@ struct cpu_engine {
     int (*vm_new)(const struct cpu_vm_conf *c, struct cpu_vm **ret, struct err *e);
     void (*vm_free)(struct cpu_vm *vm); /* after its vCPUs; may be NULL */
 
+    /* kvm: /dev/kvm, borrowed, for a machine in a process that cannot open it. NULL: there is
+     * nothing of that kind. */
+    int (*vm_host_fd)(const struct cpu_vm *vm);
     /* Any thread. Deliver a message interrupt to the local APICs. */
     void (*vm_msi)(struct cpu_vm *vm, struct msi m);
     /* Any thread. Level of the 8259's INTR pin; when the CPU takes it the engine
@@ -169,6 +173,8 @@ extern const struct cpu_engine cpu_lockstep;
 /* By name; "auto" measures (kvm if hardware, else the fastest software engine).
  * Errors: -EINVAL unknown name, or probe's. */
 int cpu_engine_pick(const char *name, const struct cpu_engine **ret, struct err *e) MUST_CHECK;
+/* That of this name, without trying it out; NULL = there is none. */
+const struct cpu_engine *cpu_engine_named(const char *name);
 /* All engines built in, fastest first; NULL-terminated. */
 const struct cpu_engine *const *cpu_engines(void);
 

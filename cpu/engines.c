@@ -33,6 +33,14 @@ static int pick_fastest(const struct cpu_engine **ret, struct err *e)
     return r < 0 ? r : err_set(e, -ENOTSUP, "no engine works on this host");
 }
 
+const struct cpu_engine *cpu_engine_named(const char *name)
+{
+    for (unsigned n = 0; engines[n]; n++)
+        if (strcmp(name, engines[n]->name) == 0)
+            return engines[n];
+    return NULL;
+}
+
 int cpu_engine_pick(const char *name, const struct cpu_engine **ret, struct err *e)
 {
     bool hw;

@@ -31,6 +31,7 @@ struct seed {
         const char *only;      /* borrowed from the parent's memory, which is here, too */
     } share[VM_SHARES_MAX];
     bool forked;
+    int host_fd; /* of a forked machine's engine; -1 = none */
     int code_fd; /* translated code; -1 = none */
     struct track track;
     char *dir;            /* of the snapshot whose file is mapped; NULL = none */
@@ -49,7 +50,7 @@ static struct seed *seed_new(struct err *e)
         s->disk_fd[i] = s->copy_fd[i] = -1;
     for (unsigned i = 0; i < VM_SHARES_MAX; i++)
         s->share[i].fd = s->share[i].proc_fd = -1;
-    s->code_fd = -1;
+    s->code_fd = s->host_fd = -1;
     return s;
 }
 
@@ -70,6 +71,7 @@ void seed_free(struct seed *s)
         cleanup_fd(&s->share[i].proc_fd);
     }
     cleanup_fd(&s->code_fd);
+    cleanup_fd(&s->host_fd);
     lazymem_free(s->lazy);
     free(s->track.more);
     free(s->dir);
@@ -85,6 +87,8 @@ unsigned seed_fds(const struct seed *s, int fd[SEED_FDS_MAX])
             fd[n++] = s->disk_fd[i];
     if (s->code_fd >= 0)
         fd[n++] = s->code_fd;
+    if (s->host_fd >= 0)
+        fd[n++] = s->host_fd;
     if (s->lazy)
         n += lazymem_fds(s->lazy, fd + n);
     for (unsigned i = 0; i < VM_SHARES_MAX; i++) {
@@ -288,6 +292,8 @@ static int take_machine(struct seed *s, struct vm *vm, const int *copies, struct
         r = take_disk(s, vm, i, copies && shape_own_disk(&s->shape.disk[i]) ? *copies++ : -1, e);
     if (r == 0)
         r = take_shares(s, vm, e);
+    if (r == 0 && vm->engine->vm_host_fd)
+        r = duplicate(vm->engine->vm_host_fd(vm->cpus), &s->host_fd, e);
     if (r == 0)
         take_code(s, vm);
     s->forked = true;
@@ -470,6 +476,7 @@ int seed_grow(struct seed *s, const struct vm_conf *conf, struct vm **ret, struc
     if (r == 0)
         r = clone_disks(s, &c, fd, e);
     same_shares(s, &c);
+    c.host_fd = s->host_fd > 0 ? s->host_fd : 0;
     c.kernel = NULL;
     if (r == 0 && s->lazy && !(s->mem = mem_new(s->shape.ram_bytes, e)))
         r = -ENOMEM;

@@ -26,7 +26,7 @@
 
 struct seed;
 
-enum { SEED_FDS_MAX = VM_DISKS_MAX + 1 + 2 * VM_SHARES_MAX + 2 * SNAP_CHAIN_MAX };
+enum { SEED_FDS_MAX = VM_DISKS_MAX + 2 + 2 * VM_SHARES_MAX + 2 * SNAP_CHAIN_MAX };
 
 /* Open, check and map the snapshot in folder `dir` with all its parents. The memory files are not
  * read, but for small pieces of a chain and compressed ones. Errors, each with a sentence: -ENOENT

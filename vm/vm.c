@@ -320,6 +320,7 @@ static struct cpu_vm_conf cpus_conf(struct vm *vm)
         .perf_map = vm->perf_map,
         .differs = vm->differs,
         .differs_ctx = vm->differs_ctx,
+        .host_fd = vm->host_fd,
         .count_insns = vm->count_insns,
     };
 }
@@ -431,7 +432,9 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
     struct vcpu *v[VM_CPUS_MAX] = {NULL};
     int r = check_conf(c, e);
 
-    if (r == 0)
+    if (r == 0 && c->host_fd > 0) /* a copy of a machine that runs on it */
+        eng = cpu_engine_named(c->engine);
+    if (r == 0 && !eng)
         r = cpu_engine_pick(c->engine ? c->engine : "auto", &eng, e);
     struct vm *vm = r < 0 ? NULL : calloc(1, sizeof(*vm));
     if (!vm) {
@@ -446,6 +449,7 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
     vm->differs_ctx = c->differs_ctx;
     vm->count_insns = c->count_insns;
     vm->no_sockets = c->no_sockets;
+    vm->host_fd = c->host_fd;
     vm->hook = c->hook;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);

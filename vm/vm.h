@@ -100,7 +100,8 @@ struct vm_conf { /* borrowed during vm_new() */
                        */
     const struct vsockd_dial *vsock_dial; /* who connects for the guest; NULL = this process */
     uint32_t vsock_cid;                   /* >= 3 */
-    bool console, rng;              /* virtio-console on the same stream as serial; virtio-rng */
+    bool console, rng; /* virtio-console on the same stream as serial; virtio-rng */
+    int host_fd; /* of the engine (cpu_vm_conf), where it cannot be opened; borrowed; 0 = none */
     const struct thread_hook *hook; /* what each thread calls first; borrowed for the VM's life */
     int console_in, console_out;    /* descriptors (borrowed for the VM's life); -1 = none */
 };

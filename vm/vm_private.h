@@ -60,6 +60,7 @@ struct vm {
     struct lazymem *lazy; /* owned: its RAM is still being filled, or was; NULL = by nobody */
     bool workset_wanted;  /* grown from a snapshot whose working set nobody has recorded */
     bool extint;          /* level of the 8259's output, for a new engine */
+    int host_fd;          /* vm_conf */
     bool no_sockets;      /* vm_conf */
     bool served;          /* another process serves one of its devices */
 

@@ -1,6 +1,7 @@
 #include "cpu/kvm/kvm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -217,7 +218,8 @@ static int kvm_vm_new(const struct cpu_vm_conf *c, struct cpu_vm **ret, struct e
     vm->c = *c;
     vm->fd = -1;
     pthread_mutex_init(&vm->lock, NULL);
-    vm->sys = kvmprobe_open(&kvmprobe_host, e);
+    vm->sys =
+        c->host_fd > 0 ? fcntl(c->host_fd, F_DUPFD_CLOEXEC, 0) : kvmprobe_open(&kvmprobe_host, e);
     r = vm->sys < 0 ? vm->sys : vm_setup(vm, e);
     if (r < 0) {
         kvm_vm_free((struct cpu_vm *)vm);
@@ -236,6 +238,11 @@ static void kvm_set_pic_ack(struct cpu_vm *p, int (*ack)(void *ctx), void *ctx)
 }
 
 /* --- the seam: cpu.h's opaque types to this engine's ---------------------- */
+
+static int eng_host_fd(const struct cpu_vm *vm)
+{
+    return ((const struct kvm_vm *)vm)->sys;
+}
 
 static void eng_msi(struct cpu_vm *vm, struct msi m)
 {
@@ -310,6 +317,7 @@ const struct cpu_engine cpu_kvm = {
     .vm_irqfd = eng_irqfd,
     .vm_mem_changed = kvm_mem_changed,
     .vm_dirty_sync = kvm_dirty_sync,
+    .vm_host_fd = eng_host_fd,
     .vcpu_new = eng_vcpu_new,
     .vcpu_free = eng_vcpu_free,
     .run = eng_run,

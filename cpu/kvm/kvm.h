@@ -134,6 +134,8 @@ int kvmirq_offer_extint(struct kvm_cpu *v, struct err *e) MUST_CHECK;
 /* kvmemu.c: KVM gave up on the instruction at RIP: the interpreter executes it. 1 = *x is an exit,
  * call kvmemu_one() again with its answer; 0 = done; -EIO. */
 int kvmemu_one(struct kvm_cpu *v, struct cpu_exit *x, struct err *e) MUST_CHECK;
+/* What that needs, made while memory can still become code (jail/jail.h). -ENOMEM. */
+int kvmemu_ready(struct kvm_cpu *v, struct err *e) MUST_CHECK;
 /* An exit of kvmemu_one() is to be answered. */
 bool kvmemu_open(const struct kvm_cpu *v);
 void kvmemu_free(struct kvmemu *m); /* may be NULL */

@@ -37,7 +37,7 @@ void kvmemu_free(struct kvmemu *m)
     free(m);
 }
 
-static int emu_new(struct kvm_cpu *v, struct err *e)
+int kvmemu_ready(struct kvm_cpu *v, struct err *e)
 {
     if (v->emu)
         return 0;
@@ -59,11 +59,8 @@ static int emu_new(struct kvm_cpu *v, struct err *e)
  * instruction; it is ours now. */
 static int begin(struct kvm_cpu *v, struct err *e)
 {
-    int r = emu_new(v, e);
-    if (r < 0)
-        return r;
     struct kvmemu *m = v->emu;
-    r = kvmstate_get(v, &m->was, e);
+    int r = kvmstate_get(v, &m->was, e);
     if (r < 0)
         return r;
     struct cpu_state s = m->was;

@@ -356,6 +356,8 @@ int kvmvcpu_new(struct kvm_vm *vm, unsigned index, struct kvm_cpu **ret, struct 
     }
     if (r == 0)
         r = set_tsc(v, e);
+    if (r == 0)
+        r = kvmemu_ready(v, e);
     if (r < 0) {
         kvmvcpu_free(v);
         return r;
