@@ -1,6 +1,7 @@
 /* A container's log that somebody has written to: read from the beginning and from the end, with
  * times and without, then written on. */
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -42,9 +43,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
     ctrlog_open(&l, dir, NULL, SPEC_UNSET, SPEC_UNSET);
     ctrlog_write(&l, 0, 1, "x\n", 2);
     ctrlog_close(&l);
-    /* What the writer leaves is whole. */
+    /* Either the beginning is whole, too, or that is said. */
     assert(ctrlog_read_open(dir, &whole, &r, &e) == 0);
-    assert(ctrlog_copy(r, (int[]){null, null}, &e) == 0);
+    int rc = ctrlog_copy(r, (int[]){null, null}, &e);
+    assert(rc == 0 || rc == -EBADMSG);
     ctrlog_read_close(r);
     (void)unlinkat(dir, "log", 0);
     close(null);
