@@ -33,6 +33,8 @@ enum {
     STOP_MS = 10000, /* for a keeper that is told to end */
 };
 
+#define TIME_OVER "stopped: the time given with --timeout is over"
+
 uint64_t keeper_now_ms(void)
 {
     struct timespec t;
@@ -253,14 +255,14 @@ static int start(struct keeper *k, struct err *e)
     k->phase = KEEPER_STARTING;
     k->held = false;
     int r = k->conf->task ? 0 : keeper_connect(k, e); /* a test's task has no network */
-    if (r == -ENOENT || r == -EACCES) /* which would be the command's */
+    if (r == -ENOENT || r == -EACCES)                 /* which would be the command's */
         r = e->code = -EIO;
     if (r < 0)
         return r;
     r = k->ops->start(&k->tc, &k->task, e);
     if (r < 0) {
         keeper_disconnect(k);
-        return r;
+        return r == -ETIMEDOUT && keeper_now_ms() >= k->timeout_at ? err_set(e, r, TIME_OVER) : r;
     }
     k->phase = KEEPER_RUNNING;
     began(k);
@@ -284,7 +286,7 @@ static int end_run(struct keeper *k)
     keeper_disconnect(k);
     k->phase = KEEPER_OVER;
     if (k->timed_out)
-        err_set(&k->lost, -ETIMEDOUT, "stopped: the time given with --timeout is over");
+        err_set(&k->lost, -ETIMEDOUT, TIME_OVER);
     if (k->lost.code < 0)
         code = k->timed_out ? KEEPER_TIMEOUT : KEEPER_KILN;
     s->exit_code = code;

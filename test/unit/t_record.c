@@ -315,7 +315,6 @@ static void it_runs_as_long_as_somebody_holds_it(void **state)
 
 static void one_that_was_to_go_with_its_end_is_gone(void **state)
 {
-    CLEANUP(fd) int alive = -1;
     struct record r;
     struct spec s;
     struct err e = {0};
