@@ -102,7 +102,8 @@ void progress_tell(void *ctx, const char *what, uint64_t done, uint64_t total)
     p->drawn = true;
     progress_line(line, sizeof(line), termwidth(STDERR_FILENO, 80), what, done, total,
                   t - p->step_ms);
-    fprintf(stderr, "\r\033[K%s", line);
+    fputs("\r\033[K", stderr);
+    say_plain(stderr, line);
     fflush(stderr);
 }
 

@@ -8,16 +8,26 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/cleanup.h"
 #include "cpu/cpu.h"
+
+void say_plain(FILE *out, const char *text)
+{
+    for (const char *s = text; *s; s++)
+        fputc(((unsigned char)*s < ' ' && *s != '\n' && *s != '\t') || *s == 0x7f ? '?' : *s, out);
+}
 
 void say(const char *fmt, ...)
 {
+    CLEANUP(mem) char *text = NULL;
     va_list ap;
 
-    fputs("kiln: ", stderr);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    if (vasprintf(&text, fmt, ap) < 0)
+        text = NULL;
     va_end(ap);
+    fputs("kiln: ", stderr);
+    say_plain(stderr, text ? text : fmt);
     fputc('\n', stderr);
 }
 
@@ -29,12 +39,15 @@ int say_err(const struct err *e, int status)
 
 int say_usage(const char *verb, int status, const char *fmt, ...)
 {
+    CLEANUP(mem) char *text = NULL;
     va_list ap;
 
-    fprintf(stderr, "kiln %s: ", verb);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    if (vasprintf(&text, fmt, ap) < 0)
+        text = NULL;
     va_end(ap);
+    fprintf(stderr, "kiln %s: ", verb);
+    say_plain(stderr, text ? text : fmt);
     fprintf(stderr, "\nSee 'kiln %s --help'.\n", verb);
     return status;
 }

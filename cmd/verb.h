@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/err.h"
 
@@ -78,7 +79,10 @@ int cmd_run(int argc, char **argv);
 
 enum { EXIT_KILN = 125 }; /* kiln itself failed, as docker has it */
 
-/* "kiln: sentence" on stderr. */
+/* Texts of images, registries and guests may hold what steers a terminal: control characters but
+ * newline and tab are shown as question marks. */
+void say_plain(FILE *out, const char *text);
+/* "kiln: sentence" on stderr, plain as above. */
 __attribute__((format(printf, 1, 2))) void say(const char *fmt, ...);
 /* say(e->msg), returns `status`. */
 int say_err(const struct err *e, int status);

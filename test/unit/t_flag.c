@@ -237,6 +237,18 @@ static void sizes_and_durations_are_dockers(void **state)
             fail_msg("duration '%s' was taken", no_time[i]);
 }
 
+static void what_steers_a_terminal_is_not_said(void **state)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+
+    say_plain(out, "a\033[2J\tb\r\n\177c\303\251");
+    fclose(out);
+    assert_string_equal(text, "a?[2J\tb?\n?c\303\251");
+    free(text);
+}
+
 static char *help_of(const struct command *c)
 {
     char *text = NULL;
@@ -302,6 +314,7 @@ int main(void)
         cmocka_unit_test(a_value_stands_behind_a_letter_in_three_ways),
         cmocka_unit_test(a_switch_takes_true_and_false),
         cmocka_unit_test(numbers_are_checked),
+        cmocka_unit_test(what_steers_a_terminal_is_not_said),
         cmocka_unit_test(sizes_and_durations_are_dockers),
         cmocka_unit_test(mistakes_are_told_in_sentences),
         cmocka_unit_test(help_is_made_from_the_table),
