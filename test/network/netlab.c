@@ -21,7 +21,7 @@
 #include "network/netns.h"
 #include "test/unit/t_sh.h"
 
-enum { SKIP = 77, WAIT_TRIES = 1000, WAIT_US = 10000, ANSWER_MS = 2000 };
+enum { SKIP = 77, WAIT_TRIES = 1000, WAIT_US = 10000, ANSWER_MS = 4000 };
 
 static void need(bool yes, const char *what)
 {
