@@ -100,7 +100,7 @@ static int take_fds(struct forked *f, struct vm_conf *vc, struct err *e)
     if (f->fds->n < n || !f->c->id || strlen(f->c->id) != RUNDIR_ID_LEN)
         return err_set(e, -EINVAL, "a machine needs its folder");
     f->console = (struct conlog_files){fd[MACHINE_FD_LOG], fd[MACHINE_FD_LOG_OLD]};
-    warden_link_init(&f->link, fd[MACHINE_FD_LINK]);
+    warden_link_init(&f->link, fd[MACHINE_FD_LINK], NULL);
     if (shape->vsock) {
         vc->vsock_path = f->c->vsock;
         vc->vsock_listen = fd[MACHINE_FD_VSOCK];

@@ -140,6 +140,7 @@ static int run_machine(struct proc *p, struct err *e)
 
     p->vc.hook = &p->hook;
     p->vc.no_sockets = !p->c->no_jail;
+    p->vc.vhost_dial = p->c->no_jail ? NULL : &p->link.back;
     if (r == 0)
         r = open_sockets(p, e);
     if (r == 0)
@@ -256,7 +257,7 @@ static _Noreturn void machine_process(const struct vmm_conf *c, const struct vmm
     p.owner = geteuid();
     prctl(PR_SET_NAME, "kiln-vmm");
     mallopt(M_ARENA_MAX, 1); /* to give memory of another back, the C library opens a file */
-    warden_link_init(&p.link, link);
+    warden_link_init(&p.link, link, c->vm);
     if (run_machine(&p, &t.err) == 0) {
         serve(&p);
         t.end = (int32_t)vm_wait(p.vm, -1, &t.value, &t.err);
@@ -304,7 +305,8 @@ static _Noreturn void warden_process(const struct vmm_conf *c, const struct vmm_
 {
     const struct rundir *d = c->dir;
     int keep[] = {link, ends->own, d->base, d->dir, d->lock, (int)syscall(SYS_pidfd_open, pid, 0)};
-    struct ward w = {.link = link, .dir = *d, .vsock = c->vm->vsock_path, .snapshot = c->seed};
+    struct ward w = {
+        .link = link, .dir = *d, .vsock = c->vm->vsock_path, .vm = c->vm, .snapshot = c->seed};
     int pidfd = keep[5];
 
     fds_close_but(keep, ARRAY_LEN(keep));

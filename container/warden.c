@@ -18,7 +18,7 @@
 #include "base/cleanup.h"
 #include "vm/workset.h"
 
-enum { DIAL = 1, WORKSET = 2 };
+enum { DIAL = 1, WORKSET = 2, BACK_END = 3 /* `port`: which, see back_end() */ };
 enum { ANSWER_MS = 2000 };
 
 struct request {
@@ -98,6 +98,28 @@ static void keep_workset(const struct ward *w, int fd)
         workset_store(w->snapshot, b, (size_t)st.st_size);
 }
 
+/* The machine's back ends by number: disks, then cards. NULL = there is no such. */
+static const char *back_end(const struct vm_conf *vm, uint32_t i)
+{
+    if (!vm || i >= VM_DISKS_MAX + VM_NETS_MAX)
+        return NULL;
+    if (i < VM_DISKS_MAX)
+        return i < vm->n_disks && vm->disk[i].vhost ? vm->disk[i].vhost_socket : NULL;
+    const struct vm_net *n = &vm->net[i - VM_DISKS_MAX];
+    return i - VM_DISKS_MAX < vm->n_nets && n->kind == VM_NET_VHOST && !n->vhost_listen
+               ? n->vhost_socket
+               : NULL;
+}
+
+static int reach(const struct ward *w, const struct request *q)
+{
+    const char *path = q->op == BACK_END ? back_end(w->vm, q->port) : NULL;
+
+    if (q->op == DIAL)
+        return w->vsock ? vsockd_connect(w->vsock, q->port) : -ECONNREFUSED;
+    return path ? vhostuser_connect(path, NULL) : -ECONNREFUSED;
+}
+
 static bool gone(int owner)
 {
     struct pollfd p = {.fd = owner};
@@ -117,18 +139,31 @@ static bool serve(const struct ward *w)
         return n == 0 ? !gone(w->link) : errno == EAGAIN || errno == EINTR;
     if (n == sizeof(q) && q.op == WORKSET)
         keep_workset(w, came);
-    if (n != sizeof(q) || q.op != DIAL)
+    if (n != sizeof(q) || (q.op != DIAL && q.op != BACK_END))
         return true;
-    CLEANUP(fd) int fd = w->vsock ? vsockd_connect(w->vsock, q.port) : -ECONNREFUSED;
+    CLEANUP(fd) int fd = reach(w, &q);
     struct answer a = {.seq = q.seq, .result = fd < 0 ? fd : 0};
     (void)send_with(w->link, &a, sizeof(a), fd);
     return true;
+}
+
+/* Names of sockets where it listened for back ends; not of one where somebody else does. */
+static void forget_listening(const struct vm_conf *vm)
+{
+    for (unsigned i = 0; vm && i < vm->n_nets; i++) {
+        if (vm->net[i].kind != VM_NET_VHOST || !vm->net[i].vhost_listen)
+            continue;
+        CLEANUP(fd) int fd = vhostuser_connect(vm->net[i].vhost_socket, NULL);
+        if (fd == -ECONNREFUSED)
+            (void)unlink(vm->net[i].vhost_socket);
+    }
 }
 
 static void end_of(struct ward *w, int owner)
 {
     cleanup_fd(&w->link);
     w->link = -1;
+    forget_listening(w->vm);
     if (!gone(owner))
         return;
     if (w->vsock)
@@ -250,20 +285,39 @@ static int await(struct warden_link *l, uint32_t seq)
     }
 }
 
-static int dial(void *ctx, uint32_t port)
+static int ask(struct warden_link *l, uint32_t op, uint32_t port)
 {
-    struct warden_link *l = ctx;
-
     pthread_mutex_lock(&l->lock);
-    struct request q = {.op = DIAL, .seq = ++l->seq, .port = port};
+    struct request q = {.op = op, .seq = ++l->seq, .port = port};
     int r = send_with(l->fd, &q, sizeof(q), -1) ? await(l, q.seq) : -ECONNREFUSED;
     pthread_mutex_unlock(&l->lock);
     return r;
 }
 
-void warden_link_init(struct warden_link *l, int fd)
+static int dial(void *ctx, uint32_t port)
 {
-    *l = (struct warden_link){.fd = fd, .dial = {.dial = dial, .ctx = l}};
+    return ask(ctx, DIAL, port);
+}
+
+static int dial_back_end(void *ctx, const char *path)
+{
+    struct warden_link *l = ctx;
+
+    for (uint32_t i = 0; i < VM_DISKS_MAX + VM_NETS_MAX; i++) {
+        const char *p = back_end(l->vm, i);
+
+        if (p && strcmp(p, path) == 0)
+            return ask(l, BACK_END, i);
+    }
+    return -ECONNREFUSED;
+}
+
+void warden_link_init(struct warden_link *l, int fd, const struct vm_conf *vm)
+{
+    *l = (struct warden_link){.fd = fd,
+                              .dial = {.dial = dial, .ctx = l},
+                              .back = {.dial = dial_back_end, .ctx = l},
+                              .vm = vm};
     pthread_mutex_init(&l->lock, NULL);
 }
 

@@ -15,9 +15,10 @@
 #include "os/loop.h"
 
 struct vulink {
-    struct loop *loop; /* borrowed */
-    char *path;        /* owned; NULL = this connection is the only one */
-    int listening;     /* owned: socket at `path`; -1 = the back end listens there */
+    struct loop *loop;              /* borrowed */
+    char *path;                     /* owned; NULL = this connection is the only one */
+    const struct vulink_dial *dial; /* borrowed, may be NULL */
+    int listening;                  /* owned: socket at `path`; -1 = the back end listens there */
     struct vhostuser conn;
     struct vulink_user user;
     struct loop_fd watch, tick, knock;
@@ -65,6 +66,8 @@ static int next_connection(struct vulink *k)
         return -1;
     if (k->listening >= 0)
         return accept4(k->listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (k->dial)
+        return k->dial->dial(k->dial->ctx, k->path);
     return vhostuser_connect(k->path, NULL);
 }
 
@@ -164,6 +167,7 @@ int vulink_new(const struct vulink_place *p, struct loop *l, struct vulink **ret
     k->conn = VHOSTUSER_NONE;
     k->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     k->listening = -1;
+    k->dial = p->dial;
     k->path = p->path ? strdup(p->path) : NULL;
     k->tick = (struct loop_fd){.fd = k->timer, .ready = tick_ready, .ctx = k};
     int r = k->timer < 0 ? err_errno(e, -errno, "make a timer") : 0;

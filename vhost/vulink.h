@@ -14,10 +14,17 @@ enum {
     VULINK_AWAIT_MS = 60000, /* for the first connection where this side listens */
 };
 
-struct vulink_place { /* borrowed */
-    const char *path; /* of a socket; NULL: `fd` */
-    bool listen;      /* at `path`, for a back end that connects */
-    int fd;           /* a connected socket, taken, also on failure */
+/* Who connects again for a process that cannot. */
+struct vulink_dial {
+    int (*dial)(void *ctx, const char *path); /* a descriptor, or -errno */
+    void *ctx;                                /* borrowed */
+};
+
+struct vulink_place {               /* borrowed */
+    const char *path;               /* of a socket; NULL: `fd` */
+    bool listen;                    /* at `path`, for a back end that connects */
+    int fd;                         /* a connected socket, taken, also on failure */
+    const struct vulink_dial *dial; /* from the second connection on; NULL = this process */
 };
 
 struct vulink_user { /* copied */

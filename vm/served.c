@@ -8,9 +8,10 @@
 
 int served_link(struct vm *vm, const struct served_place *p, struct vulink **ret, struct err *e)
 {
-    struct vulink_place to = {.path = p->socket, .listen = p->listen, .fd = -1};
+    struct vulink_place to = {
+        .path = p->socket, .listen = p->listen, .fd = -1, .dial = vm->vhost_dial};
 
-    if (p->socket && !p->listen && vm->no_sockets) {
+    if (p->socket && !p->listen && vm->no_sockets && !vm->vhost_dial) {
         to.path = NULL;
         to.fd = vhostuser_connect(p->socket, e);
         if (to.fd < 0)

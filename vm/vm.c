@@ -450,6 +450,7 @@ int vm_build(const struct vm_conf *c, struct mem *mem, const struct shape *like,
     vm->count_insns = c->count_insns;
     vm->no_sockets = c->no_sockets;
     vm->host_fd = c->host_fd;
+    vm->vhost_dial = c->vhost_dial;
     vm->hook = c->hook;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->io_cond, NULL);

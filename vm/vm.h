@@ -16,6 +16,7 @@
 
 struct vm;
 struct loop;
+struct vulink_dial;
 struct thread_hook;
 struct vsockd_dial;
 
@@ -82,6 +83,8 @@ struct vm_conf { /* borrowed during vm_new() */
     /* Once the machine runs this process can make no connections: a vhost-user back end that dies
      * is not looked for again. */
     bool no_sockets;
+    const struct vulink_dial
+        *vhost_dial;             /* who does, then; NULL = nobody; borrowed as the VM lives */
     bool count_insns;            /* bt: count instructions, which costs time */
     const char *kernel, *initrd; /* paths; initrd may be NULL */
     int initrd_fd;               /* instead of initrd; -1 = none */

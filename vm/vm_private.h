@@ -62,7 +62,8 @@ struct vm {
     bool extint;          /* level of the 8259's output, for a new engine */
     int host_fd;          /* vm_conf */
     bool no_sockets;      /* vm_conf */
-    bool served;          /* another process serves one of its devices */
+    const struct vulink_dial *vhost_dial; /* vm_conf */
+    bool served;                          /* another process serves one of its devices */
 
     pthread_mutex_t lock;
     pthread_cond_t io_cond; /* with lock: frozen changed */

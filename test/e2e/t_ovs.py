@@ -142,6 +142,7 @@ def test_two_machines_talk_by_vhost_user(w):
                 "vhost-sock-dir=.")
     with Switch(w, DPDK, [("p1", "dpdkvhostuser"), ("p2", "dpdkvhostuserclient")], settings) as s:
         they_talk(w, s, f"vhost-user:{s.folder}/p1", f"vhost-user-server:{s.folder}/p2")
+        wait_for(lambda: not (s.folder / "p2").exists(), "the socket's name stays")
 
 
 def test_two_machines_talk_by_taps(w):
