@@ -15,6 +15,7 @@
 #include "container/ctlask.h"
 #include "container/machine.h"
 #include "container/warden.h"
+#include "jail/cgroup.h"
 #include "net/vsockd.h"
 #include "os/fds.h"
 #include "vm/snapdisk.h"
@@ -257,12 +258,55 @@ static int read_answer(int fd, json_t **answer, struct err *e)
                 : err_set(e, -ECONNRESET, "the machine ended while it was copied");
 }
 
+/* Who wrote what can be read next, as the kernel says: SO_PASSCRED, unix(7). */
+static pid_t sender_of(int fd)
+{
+    union {
+        struct cmsghdr h;
+        char room[CMSG_SPACE(sizeof(struct ucred))];
+    } c;
+    char byte;
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c)};
+    struct ucred u;
+
+    if (recvmsg(fd, &m, MSG_PEEK) != 1)
+        return -1;
+    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+    if (!h || h->cmsg_type != SCM_CREDENTIALS || h->cmsg_len != CMSG_LEN(sizeof(u)))
+        return -1;
+    memcpy(&u, CMSG_DATA(h), sizeof(u));
+    return u.pid;
+}
+
+/* The process that copies are forked from leaves the container's control group for ours: they are
+ * not to use up the memory that the container may have. Best effort. */
+static void move_here(pid_t pid)
+{
+    struct cgroup_host host;
+    char path[CGROUP_PATH_MAX + 16], text[16];
+
+    if (pid <= 0 || cgroup_host_find("", &host, NULL) < 0)
+        return;
+    int n = snprintf(text, sizeof(text), "%d", (int)pid);
+    for (unsigned i = 0; i < ARRAY_LEN(host.own); i++) {
+        if (!host.own[i][0])
+            continue;
+        snprintf(path, sizeof(path), "%s/cgroup.procs", host.own[i]);
+        CLEANUP(fd) int fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd >= 0)
+            (void)!write(fd, text, (size_t)n);
+    }
+}
+
 static int ask(struct forking *k, json_t **answer, struct err *e)
 {
     json_t *req = json_pack("{s:s, s:I}", "op", "fork", "n", (json_int_t)k->n);
     struct ctlwire_fds f = {.n = 0};
     int r = add_disks(k, &f, e);
 
+    (void)setsockopt(k->fd, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
     if (r == 0)
         r = ctlwire_write_fds(k->fd, req, &f, SAY_MS, e);
     ctlwire_close(&f);
@@ -270,6 +314,8 @@ static int ask(struct forking *k, json_t **answer, struct err *e)
     for (unsigned i = 0; r == 0 && i < k->n; i++) {
         json_t *ready = NULL;
 
+        if (i == 0)
+            move_here(sender_of(k->fd));
         r = read_answer(k->fd, &ready, e);
         if (r == 0)
             r = hand_over(k, &k->copy[i], e);
