@@ -140,7 +140,10 @@ class World:
         return found
 
     def leftovers(self):
-        files = [str(p) for p in self.run_folder.rglob("*") if p.name != "lock" and p.name != "kiln"]
+        try:
+            files = [str(p) for p in self.run_folder.rglob("*") if p.name != "lock" and p.name != "kiln"]
+        except FileNotFoundError:  # a warden is just removing them
+            return ["folders that are being removed"]
         tmp = self.folder / "store" / "tmp"
         files += [str(p) for p in tmp.iterdir()] if tmp.exists() else []
         return files + [f"process {pid}" for pid in self.processes()]
