@@ -405,7 +405,7 @@ static void on_start(struct peer *p, const struct proto_frame *f)
         p->tty = p->start.tty;
         p->detached = p->start.detach;
         p->state = PEER_STARTING;
-        if (p->a->main_pid == 0 && !p->start.work)
+        if (p->a->main_pid == 0 && !p->start.work && !p->start.beside)
             p->a->main_pid = p->proc.pid;
     } else {
         reply_error(p, rc, e.msg);

@@ -88,7 +88,7 @@ void setup_done(struct setup_req *r);
 struct start_req {
     struct strv argv, env;
     char *cwd, *user;
-    bool tty, with_stdin, detach;
+    bool tty, with_stdin, detach, beside;
     uint32_t work, flags; /* work: an enum filework_kind, in place of a command; 0 = none */
     uint16_t rows, cols;
     size_t bytes; /* payload taken so far, MOREs included */

@@ -240,6 +240,8 @@ static int start_field(const struct proto_field_view *v, struct start_req *r)
         return take_u32(v, &r->flags);
     case PF_DETACH:
         return take_bool(v, &r->detach);
+    case PF_BESIDE:
+        return take_bool(v, &r->beside);
     case PF_ROWS:
         return take_u16(v, &r->rows);
     case PF_COLS:

@@ -140,6 +140,20 @@ static int do_resume(struct control *c, const json_t *req, json_t *out, struct e
     return r;
 }
 
+/* Others will execute it: it is asked for before anything of the container has run, and the owner
+ * of the descriptor takes a copy. */
+static int do_code(struct control *c, const json_t *req, json_t *out, struct err *e)
+{
+    if (c->c.code_fd < 0)
+        return err_set(e, -ENOTSUP, "no code of this machine is kept");
+    int r = vm_pause(c->c.vm, e);
+    if (r < 0)
+        return r;
+    r = vm_code_save(c->c.vm, c->c.code_fd, e);
+    int again = c->paused ? 0 : vm_resume(c->c.vm, e);
+    return r < 0 ? r : again;
+}
+
 static int do_stop(struct control *c, const json_t *req, json_t *out, struct err *e)
 {
     c->saved = false;
@@ -294,8 +308,8 @@ static const struct {
     const char *name;
     int (*run)(struct control *c, const json_t *req, json_t *out, struct err *e);
 } operations[] = {
-    {"info", do_info},   {"snapshot", do_snapshot}, {"fork", do_fork},
-    {"pause", do_pause}, {"resume", do_resume},     {"stop", do_stop},
+    {"info", do_info},     {"snapshot", do_snapshot}, {"fork", do_fork}, {"pause", do_pause},
+    {"resume", do_resume}, {"stop", do_stop},         {"code", do_code},
 };
 
 static json_t *answer(struct control *c, const char *line)

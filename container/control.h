@@ -15,6 +15,7 @@
  *             container/machine.h. -> machines: [id], pause_ns, total_ns
  *             all of them or none; they run once all are made
  *   pause, resume
+ *   code      what was translated so far is written to control_conf.code_fd
  *   stop      ends the machine
  * control_ask() below does the caller's part of these and takes what its callers know: snapshot
  * with dir, parent?, compress?, stop?; fork with n, prefix? -> machines: [{id, name, pid, vsock}].
@@ -44,6 +45,7 @@ struct control_conf { /* borrowed but where said */
     uid_t owner;      /* who may ask, besides root */
     const struct thread_hook *hook;
     struct warden_link *link; /* the machine's warden */
+    int code_fd; /* where translated code is written when asked for; borrowed; -1 = nowhere */
     struct vm *vm;
     const struct rundir *dir; /* for the machine's life */
     const char *vsock;        /* path of its socket; NULL = none; copied */

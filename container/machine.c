@@ -133,6 +133,7 @@ static int make(struct forked *f, struct err *e)
     snprintf(f->dir.id, sizeof(f->dir.id), "%s", c->id ? c->id : "");
     snprintf(f->dir.name, sizeof(f->dir.name), "%s", c->name ? c->name : "");
     struct control_conf cc = {.vm = f->vm,
+                              .code_fd = -1,
                               .listen_fd = f->fds->fd[MACHINE_FD_CONTROL],
                               .owner = c->owner,
                               .dir = &f->dir,

@@ -405,6 +405,8 @@ int session_start(struct session *s, const struct session_process *p, struct err
     put_opt(s, PF_USER, p->user);
     proto_put(&s->out, PF_TTY, &(uint8_t){p->tty}, 1);
     proto_put(&s->out, PF_STDIN, &(uint8_t){p->with_stdin}, 1);
+    if (p->beside)
+        proto_put(&s->out, PF_BESIDE, &(uint8_t){1}, 1);
     if (p->detach)
         proto_put(&s->out, PF_DETACH, &(uint8_t){1}, 1);
     proto_put_u32(&s->out, PF_ROWS, p->rows);

@@ -40,6 +40,7 @@ struct session_setup { /* all borrowed; NULL or 0 = leave out */
 struct session_process {                  /* all borrowed */
     const char *const *argv, *const *env; /* NULL-terminated */
     const char *cwd, *user;
+    bool beside; /* not the container's first process, though none was before */
     bool tty, with_stdin;
     bool detach; /* it goes on when the session ends, and what it writes is nobody's */
     uint16_t rows, cols;

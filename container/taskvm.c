@@ -23,6 +23,7 @@
 #include "image/initrd.h"
 
 enum {
+    WARM_MS = 10000,     /* for the agent to run its own program once */
     BOOT_MS = 600000,    /* an interpreted Debian kernel on a busy host takes a minute or two */
     CONSOLE_LEN = 16384, /* bytes of it searched for the reason */
     CONSOLE_TAIL = 2048, /* and shown */
@@ -42,10 +43,10 @@ struct machine {
     char machine_id[33];
     char vsock[RUNDIR_PATH_MAX + 16];
     char engine[16];
-    bool ahead;               /* everything was said to the agent at once */
+    bool ahead;               /* all that could be was said to the agent at once */
+    bool start_ahead;         /* the start of the command, too */
     bool bad_command;         /* one that could not even be sent */
     bool keep_code;           /* the template has none yet */
-    bool ran;                 /* the command did */
     struct template template; /* where it is to start from one */
 };
 
@@ -164,7 +165,8 @@ static int say_all(struct machine *m, int ours, struct err *e)
     m->ahead = true;
     if (rc == 0)
         rc = set_up(m, e);
-    if (rc == 0 && !m->c->idle) {
+    m->start_ahead = !m->c->idle && !m->keep_code;
+    if (rc == 0 && m->start_ahead) {
         rc = start_process(m, e);
         m->bad_command = rc < 0;
     }
@@ -219,7 +221,7 @@ static int start_machine(struct machine *m, struct err *e)
     vmm_stop(&m->vmm);
     session_close(m->s);
     m->s = NULL;
-    m->ahead = m->bad_command = false;
+    m->ahead = m->start_ahead = m->bad_command = false;
     m->watch.machine_fd = -1;
     template_discard(&m->template);
     return boot(m, e);
@@ -354,8 +356,6 @@ static void vm_task_free(struct task *t)
         loop_del(m->c->loop, &m->report);
     agentio_free(m->io);
     session_close(m->s);
-    if (m->keep_code && m->vmm.pid > 0 && m->ran)
-        vmm_keep_code(&m->vmm);
     vmm_stop(&m->vmm);
     vmgroup_remove(&m->group);
     vmconf_done(&m->conf);
@@ -363,6 +363,26 @@ static void vm_task_free(struct task *t)
     cleanup_fd(&m->initrd);
     trace_set(m->c->trace, TRACE_GONE);
     free(m);
+}
+
+/* Translated code for those that come from this template, before anything of the image runs here:
+ * they will execute it. What a start needs is there once a process has come and gone, so the
+ * agent's own program does. */
+static void keep_code(struct machine *m)
+{
+    static const char *const argv[] = {"/proc/1/exe", NULL};
+    const struct session_process p = {.argv = argv, .user = "0:0", .beside = true};
+    const struct session_streams none = {.in = -1, .out = -1, .err = -1, .tty = -1};
+    struct session *s = NULL;
+    int status = -1, rc = session_open(m->vsock, -1, &m->watch, WARM_MS, &s, NULL);
+
+    if (rc == 0)
+        rc = session_start(s, &p, NULL);
+    if (rc == 0)
+        rc = session_pump(s, &none, WARM_MS, &status, NULL);
+    session_close(s);
+    if (rc == 0 && status == 0)
+        vmm_keep_code(&m->vmm, m->c->dir->id);
 }
 
 static int run(struct machine *m, struct err *e)
@@ -382,11 +402,12 @@ static int run(struct machine *m, struct err *e)
         return failed(m, rc, m->bad_command, e);
     if (c->idle)
         return 0;
-    rc = m->ahead ? session_await(m->s, BOOT_MS, e) : start_process(m, e);
+    if (m->keep_code)
+        keep_code(m);
+    rc = m->start_ahead ? session_await(m->s, BOOT_MS, e) : start_process(m, e);
     trace_set(c->trace, TRACE_STARTED);
     if (rc == 0)
         rc = watch_streams(m, e);
-    m->ran = rc == 0;
     return rc < 0 ? failed(m, rc, true, e) : 0;
 }
 

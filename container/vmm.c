@@ -9,10 +9,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "container/control.h"
 #include "container/vmmproc.h"
 #include "container/warden.h"
 #include "container/wire.h"
@@ -21,29 +24,22 @@
 
 enum {
     COUNTERS_MS = 5000,
-    CODE_MS = 5000,       /* it is killed afterwards, however that went */
     END_MS = 2000,        /* a session broke: that the machine ended is known soon, or it did not */
     SNAPSHOT_MS = 600000, /* a slow disk */
 };
 
-/* Kept code is whole or not there at all: it gets its name when it is written. */
+/* What the machine's process writes to is no file that others see. */
 static void open_code(struct vmm *v, const struct vmm_conf *c)
 {
-    if (!c->code || !c->keep_code || !(v->code = strdup(c->code)) ||
-        asprintf(&v->code_temp, "%s.%d", c->code, (int)getpid()) < 0) {
-        v->code_temp = NULL;
-        return;
-    }
-    v->code_fd = open(v->code_temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (c->code && c->keep_code && (v->code = strdup(c->code)))
+        v->code_fd = memfd_create("kiln-code", MFD_CLOEXEC);
 }
 
 static void close_code(struct vmm *v)
 {
-    if (v->code_fd >= 0)
-        (void)unlink(v->code_temp);
     cleanup_fd(&v->code_fd);
-    free(v->code);
-    free(v->code_temp);
+    v->code_fd = -1;
+    free(take_ptr(&v->code));
 }
 
 static int open_files(struct vmm *v, const struct vmm_conf *c, struct vmm_ends *ends, struct err *e)
@@ -209,15 +205,42 @@ static bool ask_for(struct vmm *v, char what, int timeout_ms, struct vmm_told *t
            told->end == VM_RUNNING;
 }
 
-void vmm_keep_code(struct vmm *v)
+static int copy_all(int from, int to)
 {
-    struct vmm_told told;
+    off_t at = 0, end = lseek(from, 0, SEEK_END);
 
-    if (v->code_fd < 0 || !ask_for(v, ASK_CODE, CODE_MS, &told) || told.err.code < 0 ||
-        rename(v->code_temp, v->code) < 0)
+    while (at < end) {
+        ssize_t n = sendfile(to, from, &at, (size_t)(end - at));
+
+        if (n <= 0 && errno != EINTR)
+            return n == 0 ? -EIO : -errno;
+    }
+    return end < 0 ? -errno : 0;
+}
+
+/* Whole or not there at all: it gets its name when it is written. */
+static void keep(const struct vmm *v)
+{
+    CLEANUP(mem) char *temp = NULL;
+
+    if (asprintf(&temp, "%s.%d", v->code, (int)getpid()) < 0) {
+        temp = NULL;
         return;
-    close(v->code_fd);
-    v->code_fd = -1;
+    }
+    CLEANUP(fd) int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0 && (copy_all(v->code_fd, fd) < 0 || rename(temp, v->code) < 0))
+        (void)unlink(temp);
+}
+
+void vmm_keep_code(struct vmm *v, const char *id)
+{
+    json_t *req = json_pack("{s:s}", "op", "code"), *out = NULL;
+
+    if (v->code_fd >= 0 && control_ask(id, req, &out, NULL) == 0)
+        keep(v);
+    json_decref(out);
+    json_decref(req);
+    close_code(v);
 }
 
 int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e)

@@ -26,7 +26,7 @@ struct vmm {       /* owned: vmm_stop() */
     pid_t warden;               /* our child */
     struct snapout *out;        /* of conf.snapshot */
     int code_fd;                /* of conf.code, while it is to be kept */
-    char *code, *code_temp;
+    char *code;                 /* its path */
 };
 #define VMM_NONE   \
     ((struct vmm){ \
@@ -75,9 +75,10 @@ int vmm_counters(struct vmm *v, struct vm_report *out, struct err *e) MUST_CHECK
 /* Save the machine, which ends with it, once it has come to rest. -ECONNRESET: it ended by itself,
  * vmm_why(); as session_watch says. */
 int vmm_snapshot(struct vmm *v, const struct session_watch *w, struct err *e) MUST_CHECK;
-/* Write conf.code for machines that go on from the same seed. The machine stands still afterwards.
+/* Make conf.code for machines that go on from the same seed; this one, whose id is `id`, goes on.
+ * They execute it: to be called before anything that is not to be trusted has run in the machine.
  * Returns when that is over, however it went. */
-void vmm_keep_code(struct vmm *v);
+void vmm_keep_code(struct vmm *v, const char *id);
 void vmm_stop(struct vmm *v);
 /* Let one that was started with conf.detach go on alone; its warden removes its folder. */
 void vmm_leave(struct vmm *v);

@@ -174,17 +174,6 @@ static void tell_counters(const struct proc *p)
     tell(p, &t);
 }
 
-static void tell_code(const struct proc *p)
-{
-    struct vmm_told t = {.end = VM_RUNNING};
-    int r = p->ends->code < 0 ? -EBADF : vm_pause(p->vm, &t.err);
-
-    if (r == 0)
-        r = vm_code_save(p->vm, p->ends->code, &t.err);
-    t.err.code = r;
-    tell(p, &t);
-}
-
 static _Noreturn void save_machine(const struct proc *p)
 {
     struct snap_opts o = {.dir = p->c->snapshot, .note = p->c->note, .stop = true};
@@ -211,8 +200,6 @@ static void do_asked(struct proc *p)
     p->control = NULL;
     if (asked == ASK_COUNTERS)
         tell_counters(p);
-    if (asked == ASK_CODE)
-        tell_code(p);
     if (asked == ASK_SNAPSHOT)
         save_machine(p);
 }
@@ -226,6 +213,7 @@ static void serve(struct proc *p)
                               .vsock = p->vc.vsock_path,
                               .note = p->c->what ? p->c->what : MACHINE_HAS_AGENT,
                               .hook = &p->hook,
+                              .code_fd = p->ends->code,
                               .link = &p->link};
     struct pollfd f[] = {{.fd = vm_end_fd(p->vm), .events = POLLIN},
                          {.fd = p->ends->alive, .events = POLLIN}};

@@ -9,7 +9,7 @@
 #include "vm/snapshot.h"
 
 /* What the owner writes to alive_fd. */
-enum { ASK_COUNTERS = 's', ASK_SNAPSHOT = 't', ASK_CODE = 'c', ASK_END = 'e' };
+enum { ASK_COUNTERS = 's', ASK_SNAPSHOT = 't', ASK_END = 'e' };
 
 struct vmm_told { /* one write to a pipe, so it is whole */
     int32_t end;  /* enum vm_end; VM_RUNNING: only counters, as asked */

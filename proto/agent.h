@@ -116,6 +116,7 @@ enum proto_field {
     PF_DISK_WRITE,
     PF_CPU_US,        /* u64: of CPU time in 100 ms */
     PF_OVERLAY_BYTES, /* u64: size of a writable layer in memory */
+    PF_BESIDE,        /* u8: 1 = not the container's first process, though none was before */
 };
 
 /* One network card. What is not named stays as it is, but addresses and routes, which are replaced,
