@@ -87,11 +87,17 @@ static void timer_start(struct vcpu *v, uint64_t ticks)
 
 static uint32_t timer_left(const struct vcpu *v)
 {
-    ns_t now = clock_ns(v->vm->c.clock);
+    ns_t now = clock_ns(v->vm->c.clock), end = v->timer.expiry;
 
-    if (!v->timer.expiry || v->timer.expiry <= now || timer_mode(v) == TIMER_DEADLINE)
+    if (!end || timer_mode(v) == TIMER_DEADLINE)
         return 0;
-    uint64_t ticks = (v->timer.expiry - now) / TICK_NS >> divide_shift(v);
+    /* A periodic one goes on from the initial count (SDM vol 3, 11.5.4), also before its interrupt
+     * could be delivered. */
+    if (end <= now && v->timer.period)
+        end = now + v->timer.period - (now - end) % v->timer.period;
+    if (end <= now)
+        return 0;
+    uint64_t ticks = (end - now) / TICK_NS >> divide_shift(v);
     return ticks > UINT32_MAX ? UINT32_MAX : (uint32_t)ticks;
 }
 
