@@ -235,6 +235,16 @@ static void raise_link(int fd, const char *name)
     (void)ioctl(fd, SIOCSIFFLAGS, &r);
 }
 
+/* Linux calls a card running up to a second after it has a link; the carrier is what counts. */
+static bool has_carrier(const char *name)
+{
+    char path[64], c = 0;
+
+    snprintf(path, sizeof(path), "/sys/class/net/%s/carrier", name);
+    CLEANUP(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && read(fd, &c, 1) == 1 && c == '1';
+}
+
 /* The driver hears of its link beside us, and what is sent before that is lost. A card without one
  * is not waited for long. */
 static void await_link(int fd, const char *name)
@@ -244,7 +254,7 @@ static void await_link(int fd, const char *name)
 
     snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", name);
     for (unsigned i = 0; i < LINK_PAUSES; i++) {
-        if (ioctl(fd, SIOCGIFFLAGS, &r) < 0 || (r.ifr_flags & IFF_RUNNING))
+        if (ioctl(fd, SIOCGIFFLAGS, &r) < 0 || (r.ifr_flags & IFF_RUNNING) || has_carrier(name))
             return;
         nanosleep(&pause, NULL);
     }

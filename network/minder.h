@@ -15,7 +15,7 @@
 #include "base/err.h"
 #include "network/netconf.h"
 
-enum { MINDER_LINGER_MS = 500 }; /* without containers, before the bridge goes */
+enum { MINDER_LINGER_MS = 3000 }; /* without containers, before the bridge goes */
 
 /* Start it unless it runs. `folder`: of the network. *names: a name server answers at the gateway;
  * false where another server of the host's has the port. */
