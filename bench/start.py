@@ -53,7 +53,8 @@ def timed(command, cwd=None):
 
 
 def kiln_run(engine, memory, *flags):
-    return [KILN, "run", "--rm", "--quiet", "--engine", engine, "-m", memory, *flags, "kiln-test", "true"]
+    """Without a network, as runc's container has none."""
+    return [KILN, "run", "--rm", "--quiet", "--engine", engine, "-m", memory, "--network", "none", *flags, "kiln-test", "true"]
 
 
 class Runc:
@@ -124,7 +125,7 @@ def pss(pid):
 def forks(engine, n, script):
     """Seconds until n copies have answered, milliseconds their parent stood, MiB each of them has."""
     name = f"bench-{os.getpid()}"
-    parent = subprocess.Popen([KILN, "run", "--rm", "--quiet", "--engine", engine, "-m", "128m", "--name", name, "kiln-test",
+    parent = subprocess.Popen([KILN, "run", "--rm", "--quiet", "--network", "none", "--engine", engine, "-m", "128m", "--name", name, "kiln-test",
                                "sh", "-c", f"echo up; {script}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     parent.stdout.readline()
     machines = []
@@ -168,6 +169,7 @@ def main():
         variants = {
             "template-128m": lambda: (kiln_run(args.engine, "128m"), None),
             "template-4g": lambda: (kiln_run(args.engine, "4g"), None),
+            "with-network": lambda: (kiln_run(args.engine, "128m", "--network", "bridge"), None),
             "cold-128m": lambda: (kiln_run(args.engine, "128m", "--no-template"), None),
             "cold-4g": lambda: (kiln_run(args.engine, "4g", "--no-template"), None),
         }
