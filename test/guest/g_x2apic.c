@@ -10,8 +10,8 @@ static void ping(struct regs *r)
 {
     unsigned me = (unsigned)rdmsr(0x802);
 
+    at[me & 1] = (unsigned)r->vector; /* before who waits for the count goes on */
     got[me & 1]++;
-    at[me & 1] = (unsigned)r->vector;
     wrmsr(0x80b, 0);
 }
 
