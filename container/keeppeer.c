@@ -184,7 +184,8 @@ static void send_error(struct peer *p, const struct err *e)
         return;
     }
     proto_begin(b, PROTO_ERROR, 0);
-    proto_put_u32(b, PF_CODE, (uint32_t)-e->code);
+    /* A line that breaks is the keeper's own end, not its machine's. */
+    proto_put_u32(b, PF_CODE, e->code == -ECONNRESET ? EIO : (uint32_t)-e->code);
     proto_put_str(b, PF_TEXT, e->msg);
     BUG_ON(proto_end(b) < 0);
     send_all(p, b->b, b->len, NULL, 0);
