@@ -332,16 +332,6 @@ static const struct command network_prune = {
     .run = run_prune,
 };
 
-static bool confirmed(const struct prune_args *a)
-{
-    char line[16];
-
-    if (a->force || !isatty(0))
-        return true;
-    fputs("This removes all networks that no container has. Go on? [y/N] ", stderr);
-    return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
-}
-
 struct records {
     struct record *v;
     size_t n;
@@ -395,7 +385,7 @@ static int prune(const struct prune_args *a, struct err *e)
     char root[PATH_MAX];
     int r = filter_check(&a->filter, "label", e);
 
-    if (r < 0 || !confirmed(a))
+    if (r < 0 || !confirmed(a->force, "This removes all networks that no container has."))
         return r;
     r = netverb_root(root, e);
     if (r == 0)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "cpu/cpu.h"
@@ -15,6 +16,16 @@ void say_plain(FILE *out, const char *text)
 {
     for (const char *s = text; *s; s++)
         fputc(((unsigned char)*s < ' ' && *s != '\n' && *s != '\t') || *s == 0x7f ? '?' : *s, out);
+}
+
+bool confirmed(bool force, const char *what)
+{
+    char line[16];
+
+    if (force || !isatty(0))
+        return true;
+    fprintf(stderr, "%s Go on? [y/N] ", what);
+    return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
 }
 
 void say(const char *fmt, ...)

@@ -79,6 +79,8 @@ int cmd_run(int argc, char **argv);
 
 enum { EXIT_KILN = 125 }; /* kiln itself failed, as docker has it */
 
+/* Before much is removed: is it wanted? Asked on a terminal only, and not with `force`. */
+bool confirmed(bool force, const char *what);
 /* Texts of images, registries and guests may hold what steers a terminal: control characters but
  * newline and tab are shown as question marks. */
 void say_plain(FILE *out, const char *text);

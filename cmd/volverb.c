@@ -335,17 +335,6 @@ static const struct command volume_prune = {
     .run = run_prune,
 };
 
-static bool confirmed(const struct prune_args *a)
-{
-    char line[16];
-
-    if (a->force || !isatty(0))
-        return true;
-    fprintf(stderr, "This removes all %svolumes that no container has. Go on? [y/N] ",
-            a->all ? "" : "nameless ");
-    return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
-}
-
 static int prune(struct prune_args *a, struct err *e)
 {
     struct volstore *all;
@@ -357,7 +346,8 @@ static int prune(struct prune_args *a, struct err *e)
     if (r < 0)
         return r;
     a->all |= filter_has(&a->filter, "all") && filter_equal(&a->filter, "all", "true");
-    if (!confirmed(a))
+    if (!confirmed(a->force, a->all ? "This removes all volumes that no container has."
+                                    : "This removes all nameless volumes that no container has."))
         return 0;
     r = volstore_list(NULL, &all, &n, e);
     if (r < 0)
