@@ -16,6 +16,7 @@
 #include "container/warden.h"
 #include "jail/jail.h"
 #include "os/fds.h"
+#include "os/hexid.h"
 
 enum { AGENT_MS = 60000 }; /* for the agent to answer; the host may be busy */
 
@@ -48,17 +49,15 @@ int machine_introduce(int ours, int end_fd, const char *hostname, struct err *e)
 {
     struct session_watch w = {.machine_fd = end_fd, .signal_fd = -1};
     struct session *s = NULL;
-    uint8_t random[16];
-    char id[2 * sizeof(random) + 1];
+    char id[32 + 1]; /* machine-id(5) */
+    int r = hexid(id, sizeof(id) - 1, e);
 
-    if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
+    if (r < 0) {
         close(ours);
-        return err_errno(e, -errno, "getrandom");
+        return r;
     }
-    for (unsigned i = 0; i < sizeof(random); i++)
-        snprintf(id + 2 * i, 3, "%02x", random[i]);
     struct session_setup who = {.hostname = hostname, .machine_id = id};
-    int r = session_open_pair(ours, &w, AGENT_MS, &s, e);
+    r = session_open_pair(ours, &w, AGENT_MS, &s, e);
     if (r == 0)
         r = session_identity(s, &who, e);
     session_close(s);

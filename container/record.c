@@ -15,6 +15,7 @@
 #include "container/recpriv.h"
 #include "container/task.h"
 #include "image/store_priv.h"
+#include "os/hexid.h"
 
 enum { FILE_MAX = SPEC_JSON_MAX, TRIES = 64 /* names made up before giving up */ };
 
@@ -222,21 +223,10 @@ static int choose_name(int all, const char *name, struct record *r, struct err *
     return err_set(e, -EEXIST, "no free name was found");
 }
 
-static int choose_id(struct record *r, struct err *e)
-{
-    uint8_t random[RECORD_ID_LEN / 2];
-
-    if (getrandom(random, sizeof(random), 0) != sizeof(random))
-        return err_errno(e, -errno, "getrandom");
-    for (unsigned i = 0; i < sizeof(random); i++)
-        snprintf(r->id + 2 * i, 3, "%02x", random[i]);
-    return 0;
-}
-
 static int make(int all, const char *name, struct record *r, struct err *e)
 {
     char temp[RECORD_ID_LEN + 8];
-    int rc = choose_id(r, e);
+    int rc = hexid(r->id, RECORD_ID_LEN, e);
 
     if (rc == 0)
         rc = choose_name(all, name, r, e);

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "os/hexid.h"
 
 /* A folder that is ours alone: in /tmp somebody else may have been there first. */
 static int private_dir(const char *path, struct err *e)
@@ -125,17 +125,6 @@ static int put_name(struct rundir *d, const char *name, struct err *e)
     return 0;
 }
 
-static int make_id(struct rundir *d, struct err *e)
-{
-    unsigned char random[RUNDIR_ID_LEN / 2];
-
-    if (getrandom(random, sizeof(random), 0) != sizeof(random))
-        return err_errno(e, -errno, "getrandom");
-    for (unsigned i = 0; i < sizeof(random); i++)
-        snprintf(d->id + 2 * i, 3, "%02x", random[i]);
-    return 0;
-}
-
 static int make(struct rundir *d, const char *base, struct err *e)
 {
     if ((size_t)snprintf(d->path, sizeof(d->path), "%s/%s", base, d->id) >= sizeof(d->path))
@@ -171,7 +160,7 @@ int rundir_make(const char *base, const char *id, const char *name, struct rundi
 
     *d = RUNDIR_NONE;
     if (r == 0 && !id)
-        r = make_id(d, e);
+        r = hexid(d->id, RUNDIR_ID_LEN, e);
     else if (r == 0)
         snprintf(d->id, sizeof(d->id), "%.*s", RUNDIR_ID_LEN, id);
     if (r < 0)

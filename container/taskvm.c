@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "container/vmgroup.h"
 #include "container/vmm.h"
 #include "image/initrd.h"
+#include "os/hexid.h"
 
 enum {
     WARM_MS = 10000,     /* for the agent to run its own program once */
@@ -56,18 +56,6 @@ static struct machine *of(struct task *t)
 }
 
 /* ---- set-up */
-
-/* machine-id(5): 128 random bits. */
-static int make_machine_id(struct machine *m, struct err *e)
-{
-    uint8_t random[16];
-
-    if (getrandom(random, sizeof(random), 0) != sizeof(random))
-        return err_errno(e, -errno, "getrandom");
-    for (unsigned i = 0; i < sizeof(random); i++)
-        snprintf(m->machine_id + 2 * i, 3, "%02x", random[i]);
-    return 0;
-}
 
 /* 1: there is a template to start from, made now if need be; 0: there is none, which is no failure:
  * somebody else is making it, or it cannot be kept. */
@@ -205,7 +193,7 @@ static int go_on(struct machine *m, struct err *e)
 /* A template that cannot be used any more is dropped, and the machine boots. */
 static int start_machine(struct machine *m, struct err *e)
 {
-    int rc = make_machine_id(m, e);
+    int rc = hexid(m->machine_id, sizeof(m->machine_id) - 1, e); /* machine-id(5) */
 
     if (rc == 0)
         rc = get_template(m, e);

@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "os/hexid.h"
 #include "os/jsonfile.h"
 #include "container/record.h"
 #include "image/store_priv.h"
@@ -115,17 +115,6 @@ static int load(const char *volumes, const char *name, struct volstore *v, struc
 
 /* ---- making */
 
-static int random_name(char name[VOLSTORE_NAME_MAX + 1], struct err *e)
-{
-    uint8_t bytes[32];
-
-    if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
-        return err_errno(e, -errno, "getrandom");
-    for (unsigned i = 0; i < sizeof(bytes); i++)
-        snprintf(name + 2 * i, 3, "%02x", bytes[i]);
-    return 0;
-}
-
 /* 1: somebody was first. */
 static int make(const char *volumes, struct volstore *v, struct err *e)
 {
@@ -152,7 +141,7 @@ int volstore_create(const char *root, const char *name, const struct strv *label
 {
     struct volstore v = {.created_s = time(NULL), .anonymous = anonymous};
     CLEANUP(mem) char *volumes = NULL;
-    int r = name ? volstore_check_name(name, e) : random_name(v.name, e);
+    int r = name ? volstore_check_name(name, e) : hexid(v.name, HEXID_MAX, e);
 
     if (r == 0 && name)
         snprintf(v.name, sizeof(v.name), "%s", name);

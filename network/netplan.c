@@ -10,6 +10,7 @@
 #include "network/netsysctl.h"
 #include "network/nftrules.h"
 #include "network/rtnl.h"
+#include "os/hexid.h"
 
 /* Private addresses that others seldom begin with. The default network is a /16, named ones are
  * /24s from the other end. */
@@ -205,13 +206,11 @@ static int take_interface(const struct netconf_want *w, struct plan *p, struct n
 
 static int make_id(struct netconf *c, struct err *e)
 {
-    uint8_t random[NETCONF_ID_LEN / 2];
     struct timespec now;
+    int r = hexid(c->id, NETCONF_ID_LEN, e);
 
-    if (getrandom(random, sizeof(random), 0) != sizeof(random))
-        return err_errno(e, -errno, "getrandom");
-    for (unsigned i = 0; i < sizeof(random); i++)
-        snprintf(c->id + 2 * i, 3, "%02x", random[i]);
+    if (r < 0)
+        return r;
     clock_gettime(CLOCK_REALTIME, &now);
     c->created_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     return 0;

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -16,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "os/fds.h"
+#include "os/hexid.h"
 #include "vm/snapdisk.h"
 #include "vm/snapmem.h"
 #include "vm/snapout.h"
@@ -66,17 +66,6 @@ static void merge(const struct vm *vm, uint64_t *to, const uint64_t *from)
 
 /* --- before the pause -------------------------------------------------------- */
 
-static int new_id(char id[SNAP_ID_LEN + 1], struct err *e)
-{
-    uint8_t random[SNAP_ID_LEN / 2];
-
-    if (getrandom(random, sizeof(random), 0) != sizeof(random))
-        return err_errno(e, -errno, "getrandom");
-    for (unsigned i = 0; i < sizeof(random); i++)
-        snprintf(id + 2 * i, 3, "%02x", random[i]);
-    return 0;
-}
-
 static int take_parent(struct job *j, struct err *e)
 {
     const struct track *t = &j->vm->track;
@@ -108,7 +97,7 @@ static int prepare(struct job *j, struct err *e)
         return err_set(e, -ENOMEM, "out of memory");
     int r = vm_check_whole(j->vm, e);
     if (r == 0)
-        r = new_id(f->id, e);
+        r = hexid(f->id, SNAP_ID_LEN, e);
     if (r == 0)
         r = shape_copy(&f->shape, &j->vm->shape, e);
     return r == 0 && j->out->parent ? take_parent(j, e) : r;
