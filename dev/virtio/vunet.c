@@ -5,24 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { /* feature bits, 5.1.3 */
-       F_CSUM = 1 << 0,
-       F_GUEST_CSUM = 1 << 1,
-       F_MTU = 1 << 3,
-       F_MAC = 1 << 5,
-       F_GUEST_TSO4 = 1 << 7,
-       F_GUEST_TSO6 = 1 << 8,
-       F_GUEST_ECN = 1 << 9,
-       F_GUEST_UFO = 1 << 10,
-       F_HOST_TSO4 = 1 << 11,
-       F_HOST_TSO6 = 1 << 12,
-       F_HOST_ECN = 1 << 13,
-       F_HOST_UFO = 1 << 14,
-       F_MRG_RXBUF = 1 << 15,
-       F_STATUS = 1 << 16,
-       F_KNOWN = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN | F_GUEST_UFO |
-                 F_HOST_TSO4 | F_HOST_TSO6 | F_HOST_ECN | F_HOST_UFO | F_MRG_RXBUF,
-       F_OWN = F_MAC | F_STATUS, /* answered here; and F_MTU where one is set */
+#include "dev/virtio/netbits.h"
+
+enum {
+    F_KNOWN = F_CSUM | F_GUEST_CSUM | F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN | F_GUEST_UFO |
+              F_HOST_TSO4 | F_HOST_TSO6 | F_HOST_ECN | F_HOST_UFO | F_MRG_RXBUF,
+    F_OWN = F_MAC | F_STATUS, /* answered here; and F_MTU where one is set */
 };
 
 enum { /* 5.1.4: configuration */
